@@ -1,0 +1,23 @@
+"""A live API for a Python program that has a life of its own: one function serves HTTP and WebSocket alike."""
+
+from webshoes.app import WebShoesApp
+from webshoes.core.context import Connection, Context
+from webshoes.core.errors import Error
+from webshoes.core.events import Event
+from webshoes.core.handler import methods, threaded
+from webshoes.core.limits import Limits
+from webshoes.paths import libPath
+from webshoes.version import __version__
+
+__all__ = [
+    'Connection',
+    'Context',
+    'Error',
+    'Event',
+    'Limits',
+    'WebShoesApp',
+    '__version__',
+    'libPath',
+    'methods',
+    'threaded',
+]

@@ -1,0 +1,320 @@
+"""`WebShoesApp`: settings, registration, events and lifecycle; joins the core and the faces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from propertybag import Bag
+
+from webshoes import lifetime
+from webshoes.core.context import Connection, Scope
+from webshoes.core.dispatch import Dispatcher
+from webshoes.core.events import Event, Store
+from webshoes.core.limits import Limits
+from webshoes.core.registry import Entry, Registry, make_entry
+from webshoes.core.session import Services
+from webshoes.fanout import Fanout
+from webshoes.log import Journal, log, log_to_stderr
+from webshoes.loops import Deferred, loop_factory
+from webshoes.paths import libPath
+from webshoes.pool import DaemonPool
+from webshoes.thread import LoopThread
+from webshoes.transports.http import Http
+from webshoes.transports.server import Server
+from webshoes.transports.static import Static
+from webshoes.transports.websocket import WebSockets
+
+F = TypeVar('F', bound=Callable[..., Any])
+
+BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
+
+
+class WebShoesApp:
+    """A live API for a program that has a life of its own.
+
+    Args:
+        addr: the address to listen on; `''` is all of them.
+        port: the port; 0 picks a free one, which `port` tells once the server listens.
+        opts: the application's own bag, handed to handlers as `ctx.opts`. Two keys mean something to the server:
+            `verbose` (log everything to stderr) and `max_ws_msg_size` (bytes, over `limits`).
+        limits: every number the server enforces; `None` is the defaults of `Limits`.
+        compress: whether WebSocket messages are compressed (RFC 7692) where the client offers it. Off, because it
+            costs about 100 KiB of memory a connection and a third of the speed.
+        loop: `'auto'` is uvloop where it is installed and asyncio where not; `'uvloop'` and `'asyncio'` ask for one.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of range; the sentence says which.
+        ImportError: `loop='uvloop'`, and it is not installed.
+    """
+
+    def __init__(
+        self,
+        addr: str,
+        port: int,
+        opts: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+        compress: bool = False,
+        loop: Literal['auto', 'uvloop', 'asyncio'] = 'auto',
+    ) -> None:
+        if not isinstance(addr, str):
+            raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
+        self.opts = opts if isinstance(opts, Bag) else Bag(dict(opts or {}))
+        limits = limits or Limits()
+        if self.opts.exists('max_ws_msg_size'):
+            limits = dataclasses.replace(limits, max_ws_msg_size=self.opts.get('max_ws_msg_size'))
+        if self.opts.get('verbose'):
+            log_to_stderr()
+        self._addr = addr
+        self._asked_port = port
+        self._port: int | None = None
+        self._limits = limits
+        self._compress = compress
+        self._new_loop = loop_factory(loop)
+        self._registry = Registry()
+        self._registering = threading.Lock()
+        self._store = Store(limits, threading.Lock(), secrets.token_urlsafe(6))
+        self._journal = Journal(time.monotonic)
+        self._lifecycle = threading.RLock()
+        self._thread: LoopThread | None = None
+        self._server: Server | None = None
+        self._fanout: Fanout | None = None
+
+    # --- registration ---
+
+    def register(self, sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any]) -> None:
+        """Serve the functions of a dict. A later `register` of the same `sub` replaces the entry.
+
+        Args:
+            sub: the first segment of the HTTP path; `'*'` is whatever no other entry has.
+            cmd: the field of a WebSocket message that holds the command; `''` takes none.
+            q: the field with the arguments; `''` is the whole message.
+            evt: the field that subscribes to an event; `''` takes no subscriptions.
+            rep: the field of the reply with the result; `''` merges a dict into the reply.
+            fm: functions `fn(ctx, q)`, or folders `{'root': path, 'defpage': file}`, by name. A name may have
+                parameters (`'thing/{id}'`), end in `/*`, or be `'*'`.
+
+        Raises:
+            TypeError, ValueError: something of it cannot be served; the sentence says what.
+        """
+        entry = make_entry(sub, cmd, q, evt, rep, fm)
+        with self._registering:
+            self._registry.add(entry)
+
+    def unregister(self, sub: str) -> None:
+        """Serve an entry no longer, if there is one."""
+        with self._registering:
+            self._registry.remove(sub)
+
+    def command(self, path: str) -> Callable[[F], F]:
+        """Register one function: `@wsa.command('cmd/add')`.
+
+        It goes into the entry of the first segment, which is made with the field names `cmd q evt r` if need be.
+
+        Raises:
+            TypeError, ValueError: as `register`.
+        """
+        sub, slash, key = path.partition('/')
+        if not (sub and slash and key):
+            raise ValueError(f"command: a path such as 'cmd/add' is needed, not {path!r}")
+
+        def add(fn: F) -> F:
+            with self._registering:
+                entry = self._registry.entries.get(sub)
+                names = (entry.cmd, entry.q, entry.evt, entry.rep) if entry else ('cmd', 'q', 'evt', 'r')
+                fm = entry.fm if entry else {}
+                make_entry(sub, *names, {key: fn})
+                fm[key] = fn
+                self._registry.add(make_entry(sub, *names, fm))
+            return fn
+
+        return add
+
+    @property
+    def handlers(self) -> Mapping[str, Entry]:
+        """The entries by `sub`; each field is readable as `entry.sub` and as `entry['sub']`."""
+        return self._registry.entries
+
+    # --- events ---
+
+    def triggerEvent(self, event: str, data: Any) -> Future[int]:
+        """Make `data` the next version of an event and push it to whoever subscribed; from any thread.
+
+        Args:
+            event: its name, 1 to 256 characters.
+            data: anything that can be JSON. It is encoded at once: what is changed in it later is never seen.
+
+        Returns:
+            A future of the version's number, done already.
+
+        Raises:
+            TypeError: the data cannot be JSON, or the name is no text.
+            ValueError: the name is empty or too long.
+        """
+        self._check_event(event)
+        ver, wake = self._store.trigger(event, data, time.time())
+        if wake and (fanout := self._fanout) is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed this moment; the value waits for who comes
+                fanout.request()
+        done: Future[int] = Future()
+        done.set_result(ver)
+        return done
+
+    def event(self, name: str, *, history: int | None = None, distinct: bool | None = None) -> Event:
+        """An event as it stands (`ver`, `epoch`, `value`), and how it behaves.
+
+        Args:
+            name: the event.
+            history: how many versions its log keeps for those who are behind; 1: only the newest value matters.
+                `None` leaves it as it is, at first `Limits.history`.
+            distinct: whether a trigger whose data equals the newest value makes no new version. `None` leaves it.
+
+        Raises:
+            TypeError, ValueError: the name or `history` cannot be used.
+        """
+        self._check_event(name)
+        if history is not None and (not isinstance(history, int) or history < 1):
+            raise ValueError(f'history is a number of versions, at least 1, not {history!r}')
+        if history is not None or distinct is not None:
+            self._store.configure(name, history, distinct)
+        return Event(self._store, name)
+
+    def _check_event(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f'an event is named by a text, not {name!r}')
+        if not 0 < len(name) <= self._limits.max_name:
+            raise ValueError(f'the name of an event has 1 to {self._limits.max_name} characters, not {len(name)}')
+
+    # --- lifecycle ---
+
+    @property
+    def port(self) -> int:
+        """The port: the one listened on, before `start` the one asked for."""
+        return self._asked_port if self._port is None else self._port
+
+    @property
+    def url(self) -> str:
+        """Where a program on this machine finds the server: `http://127.0.0.1:15801`."""
+        everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
+        host = everywhere.get(self._addr, self._addr)
+        return f'http://[{host}]:{self.port}' if ':' in host else f'http://{host}:{self.port}'
+
+    def start(self) -> None:
+        """Serve on a thread of our own; returns when the server listens. While it runs, it starts anew.
+
+        Raises:
+            OSError: the port is in use, or the address is not ours.
+            RuntimeError: called by a handler of the running app, which would wait for itself.
+        """
+        if self._thread is not None and self._thread.is_inside():
+            raise RuntimeError(
+                'start() cannot be called from a handler of the app that is running: it waits for its end'
+            )
+        with self._lifecycle:
+            self.stop()
+            pool = DaemonPool(self._limits.max_threads, 'webshoes-worker')
+            thread = LoopThread(partial(self._open, pool), self._close, self._new_loop, pool)
+            thread.open()
+            self._thread = thread
+            lifetime.hold(self)
+        log.debug('listening on %s', self.url)
+
+    def stop(self) -> None:
+        """Stop serving, within `Limits.stop_timeout`; harmless when nothing runs.
+
+        New work is refused, running handlers get half of that time, WebSockets are closed with 1001, the port is free.
+        From a handler it returns at once, and the server stops when the handler is done.
+        """
+        thread = self._thread
+        if thread is None:
+            return
+        if thread.is_inside():
+            thread.stop()
+            return
+        with self._lifecycle:
+            if not thread.close(self._limits.stop_timeout):
+                log.error('the server did not stop in %g seconds: a handler blocks its loop', self._limits.stop_timeout)
+            if self._thread is thread:
+                self._thread = None
+
+    def run(self) -> None:
+        """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`.
+
+        Raises:
+            OSError: as `start`.
+        """
+        self.start()
+        try:
+            lifetime.wait(self)
+        finally:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- one run, on the loop's thread ---
+
+    async def _open(self, pool: DaemonPool) -> None:
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def spawn(coroutine: Coroutine[Any, Any, None]) -> Deferred:
+            task = loop.create_task(coroutine)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            return Deferred(task)
+
+        dispatcher = Dispatcher(
+            clock=time.perf_counter,
+            in_thread=partial(loop.run_in_executor, pool),
+            on_failure=self._journal.failure,
+            on_slow=self._journal.slow,
+            slow=self._limits.slow_handler,
+        )
+        services = Services(
+            dispatcher=dispatcher,
+            limits=self._limits,
+            now=time.time,
+            spawn=spawn,
+            registry=self._registry,
+            store=self._store,
+            new_uid=partial(secrets.token_hex, 16),
+        )
+        http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN))
+        websockets = WebSockets(services, self._scope, self._compress)
+        self._server = Server(http.serve, websockets, self._limits)
+        self._port = await self._server.open(self._addr, self._asked_port)
+        self._fanout = Fanout(self._store, loop)
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        assert self._fanout is not None
+        try:
+            self._fanout.flush()
+            await self._server.close()
+        finally:
+            self._server = self._fanout = self._port = None
+            lifetime.release(self)
+            log.debug('stopped')
+
+    def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
+        return Scope(req=req, opts=self.opts, wsa=self, ws=ws, conn=conn)

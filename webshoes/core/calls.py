@@ -1,0 +1,241 @@
+"""The calls of one WebSocket: whose turn it is, how many run, and one answer to each.
+
+accepted ──► running ──► answered        a call without `tid` holds the turn until it is answered:
+    └──► for a place ──┘                 messages without `tid` that come meanwhile wait behind it
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Protocol
+
+from webshoes.core import codec
+from webshoes.core.context import Context, Scope
+from webshoes.core.dispatch import Dispatcher, is_pending
+from webshoes.core.errors import Error
+from webshoes.core.limits import Limits, over
+from webshoes.core.registry import Match
+
+Tid = str | int | float | None
+Message = dict[str, Any]
+
+
+class Task(Protocol):
+    """What `spawn` gives."""
+
+    def cancel(self) -> object:
+        """Interrupt it, once it has begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallServices:
+    """What the calls of one app share.
+
+    Attributes:
+        dispatcher, limits: the app's.
+        now: Unix time in seconds.
+        spawn: runs a coroutine beside everything else.
+        unsendable: types of results that only HTTP can send.
+    """
+
+    dispatcher: Dispatcher
+    limits: Limits
+    now: Callable[[], float]
+    spawn: Callable[[Coroutine[Any, Any, None]], Task]
+    unsendable: tuple[type, ...] = (PurePath,)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    match: Match
+    message: Message
+    command: str
+    tid: Tid
+    task: Task | None = None
+    answered: bool = False
+
+
+class Calls:
+    """The calls of one connection.
+
+    Args:
+        services: what the calls of one app share.
+        scope: what the contexts of these calls share.
+        send: takes an answer.
+        resume: takes a message that was told to wait, when its turn comes.
+        wake: called when an answer was sent that did not come of a message being taken.
+    """
+
+    def __init__(
+        self,
+        services: CallServices,
+        scope: Scope,
+        send: Callable[[bytes], None],
+        resume: Callable[[Any], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._on = services
+        self._limits = services.limits
+        self._scope = scope
+        self._send = send
+        self._resume = resume
+        self._wake = wake
+        self._running: set[_Call] = set()
+        self._by_tid: dict[Tid, _Call] = {}
+        self._turn: _Call | None = None
+        self._for_turn: deque[Any] = deque()
+        self._for_place: deque[_Call] = deque()
+        self._advancing = False
+
+    @property
+    def turn_is_taken(self) -> bool:
+        """Whether a message without `tid` has to wait."""
+        return self._turn is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is running or anything waits."""
+        return bool(self._running or self._for_place or self._for_turn)
+
+    def wait_for_turn(self, message: Any) -> None:
+        """Have a message come back through `resume` when its turn comes.
+
+        Raises:
+            Error: 429, too many wait already.
+        """
+        self._check_queue()
+        self._for_turn.append(message)
+
+    def accept(self, match: Match, command: str, message: Message, tid: Tid) -> None:
+        """Run a call, at once or when there is a place for it.
+
+        Raises:
+            Error: 400, its tid is in flight; 429, too many wait already.
+        """
+        if tid in self._by_tid:
+            raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
+        call = _Call(match, message, command, tid)
+        has_place = self._has_place()
+        if not has_place:
+            self._check_queue()
+            self._for_place.append(call)
+        if tid is None:
+            self._turn = call
+        else:
+            self._by_tid[tid] = call
+        if has_place:
+            self._run(call)
+
+    def cancel(self, tid: Tid) -> bool:
+        """Answer a call with 499 and end it; whether there was one. A thread goes on, its result is thrown away."""
+        call = self._by_tid.get(tid)
+        if call is not None:
+            self._interrupt(call, Error(499, 'Cancelled'))
+        return call is not None
+
+    def interrupt(self, exc: Error) -> None:
+        """Answer all calls with an error and end them; what waits for its turn is let go."""
+        self._for_turn.clear()
+        for call in [*self._running, *self._for_place]:
+            if not call.answered:
+                self._interrupt(call, exc)
+
+    def abandon(self) -> None:
+        """Nobody listens any more: what waits is let go, what runs goes on to its end, unheard."""
+        self._for_turn.clear()
+        self._for_place.clear()
+
+    def _has_place(self) -> bool:
+        return not over(len(self._running) + 1, self._limits.max_in_flight)
+
+    def _check_queue(self) -> None:
+        if over(len(self._for_turn) + len(self._for_place) + 1, self._limits.max_queued):
+            raise Error(429, f'{self._limits.max_queued} messages of this connection are waiting already')
+
+    def _run(self, call: _Call) -> None:
+        self._running.add(call)
+        try:
+            ctx = Context(self._scope, call.command, call.tid, 'WS')
+            result = self._on.dispatcher.call(call.match, ctx, _values(call), {})
+        except BaseException as exc:
+            self._finish(call, self._error(call, exc))
+            return
+        if is_pending(result):
+            task = self._on.spawn(self._await(call, result))
+            if call in self._running:
+                call.task = task
+        else:
+            self._finish(call, self._reply(call, result))
+
+    async def _await(self, call: _Call, result: Awaitable[Any]) -> None:
+        try:
+            reply = self._reply(call, await result)
+        except BaseException as exc:  # a cancelled call is answered already, and goes no further than this
+            reply = b'' if call.answered else self._error(call, exc)
+        self._finish(call, reply)
+        self._wake()
+
+    def _finish(self, call: _Call, reply: bytes) -> None:
+        self._running.discard(call)
+        if not call.answered:
+            self._answer(call, reply)
+        self._advance()
+
+    def _answer(self, call: _Call, reply: bytes) -> None:
+        call.answered = True
+        self._send(reply)
+        if call.tid is not None:
+            del self._by_tid[call.tid]
+        elif self._turn is call:
+            self._turn = None
+
+    def _advance(self) -> None:
+        """Let go on what waited; a loop, and not one call from within the other, however many wait."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while True:
+                if self._for_place and self._has_place():
+                    self._run(self._for_place.popleft())
+                elif self._for_turn and self._turn is None:
+                    self._resume(self._for_turn.popleft())
+                else:
+                    break
+        finally:
+            self._advancing = False
+
+    def _interrupt(self, call: _Call, exc: Error) -> None:
+        if call in self._for_place:
+            self._for_place.remove(call)
+        self._answer(call, codec.error(exc, call.tid))
+        if call.task is not None:
+            call.task.cancel()
+        self._advance()
+
+    def _reply(self, call: _Call, value: Any) -> bytes:
+        try:
+            if isinstance(value, self._on.unsendable):
+                raise Error(406, 'This result can be had over HTTP only')
+            return codec.reply(call.match.entry.rep, value, call.tid, self._on.now())
+        except Exception as exc:
+            return self._error(call, exc)
+
+    def _error(self, call: _Call, exc: BaseException) -> bytes:
+        return codec.error(self._on.dispatcher.error(exc, call.match.where), call.tid)
+
+
+def _values(call: _Call) -> Message:
+    """The parameters of a call: what stands in the entry's `q` field if it is there, else the whole message."""
+    field = call.match.entry.q
+    if not field or field not in call.message:
+        return call.message
+    values = call.message[field]
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise Error(400, f"'{field}' is a JSON object")
+    return values

@@ -1,0 +1,116 @@
+"""Handler + arguments -> result. The transports call a handler through here and nowhere else."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from webshoes.core.context import Context
+from webshoes.core.errors import Error, from_exception
+from webshoes.core.handler import Handler
+from webshoes.core.params import Texts
+from webshoes.core.registry import Match
+
+
+class Dispatcher:
+    """Calls handlers.
+
+    Args:
+        clock: monotonic seconds.
+        in_thread: runs `fn(ctx, q)` in a thread pool and gives an awaitable of its result.
+        on_failure: told of an exception that is nobody's answer, with the handler's name.
+        on_slow: told of a handler that blocked the loop, with its name and for how many seconds.
+        slow: from how many seconds on it is told; `None` is never.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        in_thread: Callable[..., Awaitable[Any]],
+        on_failure: Callable[[BaseException, str], None],
+        on_slow: Callable[[str, float], None],
+        slow: float | None,
+    ) -> None:
+        self._clock = clock
+        self._in_thread = in_thread
+        self._on_failure = on_failure
+        self._on_slow = on_slow
+        self._slow = float('inf') if slow is None else slow
+
+    def call(self, match: Match, ctx: Context, values: dict[str, Any], texts: Texts) -> Any:
+        """Call a handler.
+
+        Args:
+            match: where the request goes; the parameters in its path win over those sent beside it.
+            ctx: the first argument.
+            values: the parameters that were sent.
+            texts: those among them that came as text.
+
+        Returns:
+            The result, or an awaitable of it (see `is_pending`).
+
+        Raises:
+            Whatever the handler raises; `error` tells what the client reads of it.
+        """
+        handler = match.target
+        assert isinstance(handler, Handler)
+        if match.params:
+            values = {**values, **{name: text[0] for name, text in match.params.items()}}
+            texts = {**texts, **match.params}
+        q = handler.bind(values, texts)
+        if handler.threaded:
+            return self._in_thread(handler.fn, ctx, q)
+        started = self._clock()
+        result = handler.fn(ctx, q)
+        self.check_pace(started, handler.name)
+        if type(result) is types.CoroutineType:
+            return _Paced(result, handler.name, self)
+        return result
+
+    def clock(self) -> float:
+        """Monotonic seconds, for `check_pace`."""
+        return self._clock()
+
+    def check_pace(self, started: float, name: str) -> None:
+        """Tell of a handler that has held the loop for long since `started`."""
+        seconds = self._clock() - started
+        if seconds > self._slow:
+            self._on_slow(name, seconds)
+
+    def error(self, exc: BaseException, where: str) -> Error:
+        """What the client reads of an exception; what it must not read is told to `on_failure`."""
+        return from_exception(exc, lambda failure: self._on_failure(failure, where))
+
+
+class _Paced:
+    """A coroutine, each stretch between two of its waits held against the clock."""
+
+    __slots__ = ('_coroutine', '_dispatcher', '_name')
+
+    def __init__(self, coroutine: types.CoroutineType[Any, Any, Any], name: str, dispatcher: Dispatcher) -> None:
+        self._coroutine = coroutine
+        self._name = name
+        self._dispatcher = dispatcher
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        resume: Callable[[Any], Any] = self._coroutine.send
+        sent: Any = None
+        while True:
+            started = self._dispatcher.clock()
+            try:
+                waits_for = resume(sent)
+            except StopIteration as end:
+                return end.value
+            finally:
+                self._dispatcher.check_pace(started, self._name)
+            try:
+                resume, sent = self._coroutine.send, (yield waits_for)
+            except BaseException as exc:
+                resume, sent = self._coroutine.throw, exc
+
+
+def is_pending(result: Any) -> bool:
+    """Whether a handler's result is still to be awaited."""
+    return hasattr(type(result), '__await__')

@@ -1,0 +1,54 @@
+"""Every error a client can be told of, and the one gate where an exception becomes one.
+
+    Exception
+    └── Error(code, message)     the client is told both, on every transport
+
+Whose fault it is follows from the code, as in HTTP (RFC 9110 section 15): 4xx the client's, 5xx ours. An exception
+that is not an `Error` is nobody's business outside: the client reads `Server error`, the log reads the traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+SERVER_ERROR = 'Server error'
+
+
+class Error(Exception):
+    """What a handler raises to answer with an error of its own: `raise ws.Error(404, 'No such cell')`.
+
+    Args:
+        code: the HTTP status, 400 to 599 (499 `Cancelled` included). It is the answer's status over HTTP and its
+            `code` over WebSocket.
+        message: one sentence for the client.
+
+    Raises:
+        ValueError: `code` is not an error status.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        if not isinstance(code, int) or not 400 <= code <= 599:
+            raise ValueError(f'an error code is an HTTP status from 400 to 599, not {code!r}')
+        super().__init__(code, message)
+        self.code = code
+        self.message = str(message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def from_exception(exc: BaseException, on_failure: Callable[[BaseException], None]) -> Error:
+    """The gate: any exception of a handler becomes the error its client is told.
+
+    Args:
+        exc: what was raised.
+        on_failure: called with `exc` when it is a failure of the handler's own, to be logged.
+    """
+    if isinstance(exc, Error):
+        return exc
+    if getattr(exc, '__http_exception__', False):  # aiohttp.web.HTTPException, which the core does not import
+        status, reason, text = exc.status, exc.reason, exc.text  # type: ignore[attr-defined]
+        sentence = reason if not text or text == f'{status}: {reason}' else text
+        return Error(status if status >= 400 else 406, sentence)
+    on_failure(exc)
+    return Error(500, SERVER_ERROR)

@@ -1,0 +1,285 @@
+"""The versioned store, and subscribers as cursors into it: section 6.
+
+    log of an event, epoch 'kQzPmXaB'         41 ── 42 ── 43 ── 44 ── 45   the newest always stays
+    a subscription that keeps up                                       ↑   cursor 45: nothing to send
+    one that is behind                               ↑                     cursor 42: gets 43, 44, 45
+    one that the log no longer reaches     ↑                               cursor 38: gets 41 with from 39, 42, ...
+
+A trigger appends; a subscription moves its cursor when its connection takes the next version. So what a slow client
+costs is one integer, whatever is triggered.
+
+The store is used from any thread, and each of its methods holds the lock that it was given. It does not know of
+connections: whoever sends asks `Store.take_changed` for the events to look at.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from webshoes.core import codec
+from webshoes.core.errors import Error
+from webshoes.core.limits import Limits
+
+Owner = TypeVar('Owner')
+
+
+class Version(NamedTuple):
+    """One trigger: its number, its Unix time in seconds, its data as JSON."""
+
+    ver: int
+    t: float
+    data: bytes
+
+
+class Push(NamedTuple):
+    """A version on its way to one subscription: the first version it stands for, the epoch it opens, where needed."""
+
+    version: Version
+    start: int | None
+    epoch: str | None
+
+
+class Since(NamedTuple):
+    """Where a client says it was; `epoch` may be missing at version 0 alone."""
+
+    ver: int
+    epoch: str | None
+
+
+class Position(NamedTuple):
+    """Where a subscription begins. `recovered`: whether all that was missed follows; `None` where nothing was asked."""
+
+    ver: int
+    epoch: str
+    recovered: bool | None
+
+
+@dataclass(slots=True, eq=False)
+class Subscription(Generic[Owner]):
+    """One (connection, event, uid): a cursor.
+
+    Attributes:
+        owner: whose it is, for the sender; the store does not look at it.
+        cursor: the version that was last sent.
+        announce: whether the next push has to tell the epoch, a history that is new to the client.
+        stale: the owner's mark that it is to be looked at.
+    """
+
+    owner: Owner
+    name: str
+    uid: str
+    evt: str
+    rep: str
+    cursor: int = 0
+    announce: bool = False
+    stale: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Event:
+    epoch: str
+    history: int
+    distinct: bool = False
+    configured: bool = False
+    ver: int = 0
+    log: deque[Version] = field(default_factory=deque)
+    log_bytes: int = 0
+    canonical: bytes = b''
+    subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
+
+
+class Store:
+    """All events of one app.
+
+    Args:
+        limits: `history` and `history_bytes` are read.
+        lock: held whenever an event is read or changed; `contextlib.nullcontext()` where one thread is all there is.
+        epoch: the name of the history that begins with this store, random.
+    """
+
+    def __init__(self, limits: Limits, lock: AbstractContextManager[Any], epoch: str) -> None:
+        self._limits = limits
+        self._lock = lock
+        self._epoch = epoch
+        self._events: dict[str, _Event] = {}
+        self._changed: dict[str, None] = {}
+
+    def configure(self, name: str, history: int | None, distinct: bool | None) -> None:
+        """Set how an event behaves; `None` leaves a setting as it is."""
+        with self._lock:
+            event = self._event(name)
+            if history is not None:
+                event.history = history
+            if distinct is not None:
+                event.distinct = distinct
+            event.configured = event.configured or history is not None or distinct is not None
+            self._trim(event)
+            self._forget_if_empty(name, event)
+
+    def trigger(self, name: str, value: Any, t: float) -> tuple[int, bool]:
+        """Append a version.
+
+        Args:
+            name: the event.
+            value: its new value, encoded here and now.
+            t: Unix time in seconds.
+
+        Returns:
+            The newest version's number, and whether the sender has to be woken: it is not when it was woken before
+            and has not taken the changes yet.
+
+        Raises:
+            TypeError: the value cannot be JSON.
+        """
+        data = codec.encode(value)
+        with self._lock:
+            event = self._event(name)
+            if event.distinct:
+                canonical = codec.encode_sorted(value)
+                if event.ver and canonical == event.canonical:
+                    return event.ver, False
+                event.canonical = canonical
+            event.ver += 1
+            event.log.append(Version(event.ver, t, data))
+            event.log_bytes += len(data)
+            self._trim(event)
+            if not event.subscriptions:
+                return event.ver, False
+            wake = not self._changed
+            self._changed[name] = None
+            return event.ver, wake
+
+    def newest(self, name: str) -> tuple[str, Version | None]:
+        """An event's epoch, and its newest version if it ever had one."""
+        with self._lock:
+            event = self._events.get(name)
+            return (self._epoch, None) if event is None else (event.epoch, event.log[-1] if event.log else None)
+
+    def subscribe(self, subscription: Subscription[Any], since: Since | None) -> Position:
+        """Begin, or begin anew, at `since`: from here on nothing is lost and nothing doubled."""
+        with self._lock:
+            event = self._event(subscription.name)
+            event.subscriptions[subscription] = None
+            if since is None:
+                subscription.cursor, recovered = max(event.ver - 1, 0), None
+            elif since.epoch in (event.epoch, None) and since.ver <= event.ver:
+                oldest = event.log[0].ver if event.log else 1
+                subscription.cursor, recovered = since.ver, since.ver >= oldest - 1
+            else:
+                subscription.cursor, recovered = max(event.ver - 1, 0), False
+                subscription.announce = True
+            return Position(event.ver, event.epoch, recovered)
+
+    def unsubscribe(self, subscription: Subscription[Any]) -> None:
+        """End a subscription; an event without value and subscriber is forgotten."""
+        with self._lock:
+            event = self._events[subscription.name]
+            del event.subscriptions[subscription]
+            self._forget_if_empty(subscription.name, event)
+
+    def next_push(self, subscription: Subscription[Any]) -> Push | None:
+        """Move a cursor forward by one push, or say that it is at the newest version."""
+        with self._lock:
+            event = self._events[subscription.name]
+            wanted = subscription.cursor + 1
+            if wanted > event.ver:
+                return None
+            version = event.log[max(wanted - event.log[0].ver, 0)]
+            epoch = event.epoch if subscription.announce else None
+            start = wanted if wanted < version.ver and epoch is None else None
+            subscription.cursor, subscription.announce = version.ver, False
+            return Push(version, start, epoch)
+
+    def take_changed(self) -> Iterable[Subscription[Any]]:
+        """The subscriptions of all events that were triggered since this was last asked."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+            events = (self._events.get(name) for name in changed)
+            return [subscription for event in events if event is not None for subscription in event.subscriptions]
+
+    def _event(self, name: str) -> _Event:
+        event = self._events.get(name)
+        if event is None:
+            event = self._events[name] = _Event(self._epoch, self._limits.history)
+        return event
+
+    def _trim(self, event: _Event) -> None:
+        while len(event.log) > 1 and (len(event.log) > event.history or event.log_bytes > self._limits.history_bytes):
+            event.log_bytes -= len(event.log.popleft().data)
+
+    def _forget_if_empty(self, name: str, event: _Event) -> None:
+        if not (event.ver or event.subscriptions or event.configured):
+            del self._events[name]
+
+
+class Event:
+    """What `wsa.event(name)` gives: an event as it stands at the moment of asking.
+
+    A command that hands out a state together with the position it belongs to reads the position first, then the
+    state; a page subscribes from there and sees what came in between twice rather than never.
+    """
+
+    __slots__ = ('_store', 'name')
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    @property
+    def ver(self) -> int:
+        """The number of the newest version, 0 if the event was never triggered."""
+        version = self._store.newest(self.name)[1]
+        return version.ver if version else 0
+
+    @property
+    def epoch(self) -> str:
+        """The name of the event's history."""
+        return self._store.newest(self.name)[0]
+
+    @property
+    def value(self) -> Any:
+        """The newest value, decoded anew each time, `None` if the event was never triggered."""
+        version = self._store.newest(self.name)[1]
+        return codec.decode(version.data) if version else None
+
+
+def push_frame(subscription: Subscription[Any], push: Push) -> bytes:
+    """The push as it is sent (section 5), spliced around data that was encoded when it was triggered."""
+    version = push.version
+    head: dict[str, Any] = {subscription.evt: subscription.name, 'uid': subscription.uid, 'ver': version.ver}
+    if push.start is not None:
+        head['from'] = push.start
+    if push.epoch is not None:
+        head['epoch'] = push.epoch
+    head['t'] = version.t
+    return b'%b,%b:%b}' % (codec.encode(head)[:-1], codec.encode(subscription.rep or 'r'), version.data)
+
+
+def check_name(name: object, max_name: int, what: str = 'event') -> str:
+    """An event's name or a uid, as it came.
+
+    Raises:
+        Error: 400, it is no text, empty or longer than `max_name` characters.
+    """
+    if not isinstance(name, str):
+        raise Error(400, f"'{what}' is a text")
+    if not name or len(name) > max_name:
+        raise Error(400, f"'{what}' has 1 to {max_name} characters")
+    return name
+
+
+def check_since(since: object) -> Since:
+    """The `since` of a subscription (section 5).
+
+    Raises:
+        Error: 400, it is no `{"ver": number, "epoch": text}`.
+    """
+    if isinstance(since, dict):
+        ver, epoch = since.get('ver'), since.get('epoch')
+        if type(ver) is int and ver >= 0 and (isinstance(epoch, str) or (ver == 0 and 'epoch' not in since)):
+            return Since(ver, epoch)
+    raise Error(400, '\'since\' is {"ver": number, "epoch": text}, or {"ver": 0}')

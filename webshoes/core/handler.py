@@ -1,0 +1,127 @@
+"""One registered function, checked once: how it is called and what it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from propertybag import Bag
+
+from webshoes.core.errors import Error
+from webshoes.core.params import Bind, binder
+
+F = TypeVar('F', bound=Callable[..., Any])
+
+_THREADED = '__webshoes_threaded__'
+_METHODS = '__webshoes_methods__'
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that was found fit to be called as `fn(ctx, q)`."""
+
+    fn: Callable[..., Any]
+    name: str
+    bind: Bind
+    threaded: bool
+    methods: frozenset[str] | None
+
+    def check_method(self, method: str) -> None:
+        """Raise error 405 where the handler does not take this HTTP method (RFC 9110 section 15.5.6)."""
+        if self.methods is not None and method not in self.methods:
+            raise Error(405, f'Method {method} is not taken here, only {", ".join(sorted(self.methods))}')
+
+
+def threaded(fn: F) -> F:
+    """Have a handler run in a thread pool, so that work that blocks holds up nobody: `@ws.threaded`.
+
+    Raises:
+        TypeError: the handler is no plain `def`.
+    """
+    if inspect.iscoroutinefunction(fn) or _is_generator(fn):
+        raise TypeError(f"@threaded is for a plain def; '{_name(fn)}' is none and would never run in the thread")
+    setattr(fn, _THREADED, True)
+    return fn
+
+
+def methods(*names: str) -> Callable[[F], F]:
+    """Have a handler take these HTTP methods alone; others are answered with 405: `@ws.methods('POST')`.
+
+    `GET` brings `HEAD` along. Calls over WebSocket are taken whatever is listed: no page of another origin can send
+    one, which is what a method guards against.
+
+    Raises:
+        TypeError: no method is named, or one is no text.
+    """
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError("@methods takes the names of HTTP methods: @methods('POST')")
+    taken = frozenset(name.upper() for name in names)
+
+    def mark(fn: F) -> F:
+        setattr(fn, _METHODS, taken | {'HEAD'} if 'GET' in taken else taken)
+        return fn
+
+    return mark
+
+
+def compile_handler(fn: Any, where: str) -> Handler:
+    """Check a function and learn how it is called.
+
+    Args:
+        fn: what was put into the dict.
+        where: its place, for the error: `cmd/add`.
+
+    Raises:
+        TypeError: it cannot be called as `fn(ctx, q)`, is a generator, or asks for a type of `q` that is unknown.
+    """
+    if not callable(fn):
+        raise TypeError(f"'{where}' is {fn!r}: a function fn(ctx, q) or a folder {{'root': path}} belongs there")
+    if _is_generator(fn):
+        raise TypeError(f"'{where}' is a generator: streaming is not there yet, return a list or trigger events")
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+        inspect.signature(fn).bind(None, None)
+    except ValueError:  # a builtin that tells no signature
+        parameters = []
+    except TypeError:
+        raise TypeError(f"'{where}' cannot be called as fn(ctx, q): it is {_name(fn)}{inspect.signature(fn)}") from None
+    threads, taken = getattr(fn, _THREADED, False), getattr(fn, _METHODS, None)
+    return Handler(fn, where, binder(_annotation(fn, parameters, where)), threads, taken)
+
+
+def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], where: str) -> Any:
+    """What the handler annotates its second parameter with, `None` where it does not."""
+    if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
+        return None
+    annotation = parameters[1].annotation
+    if isinstance(annotation, str):  # from __future__ import annotations
+        code = inspect.unwrap(getattr(fn, 'func', fn))
+        try:
+            annotation = eval(annotation, getattr(code, '__globals__', {}))  # noqa: S307  # as typing.get_type_hints does
+        except Exception as exc:
+            raise TypeError(
+                f"'{where}' annotates q with {annotation!r}, which is not to be had where it stands: {exc}"
+            ) from None
+    if annotation in (Any, dict) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
+        return annotation
+    try:
+        msgspec.json.Decoder(annotation)
+    except Exception as exc:
+        raise TypeError(f"'{where}' annotates q with {annotation!r}, which cannot be validated: {exc}") from None
+    return annotation
+
+
+def _is_generator(fn: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return getattr(fn, '__qualname__', type(fn).__qualname__)
+
+
+def unknown_key(keys: Iterable[str], known: Iterable[str]) -> str:
+    """The sentence that names keys nobody knows, and those there are."""
+    return f'unknown {", ".join(map(repr, sorted(keys)))}; there are {", ".join(map(repr, sorted(known)))}'

@@ -1,0 +1,215 @@
+"""`q`: a Bag whose missing keys are the client's fault, or the type the handler asks for."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+import msgspec
+from propertybag import Bag
+
+from webshoes.core.errors import Error
+
+Texts = Mapping[str, list[Any]]
+"""The parameters that came as text (query, form, path), each with all its values."""
+
+
+class Missing:
+    """What a `Params` gives for a key that the client did not send.
+
+    It is falsy, equals `None` and nothing else, may be walked deeper (`q.a.b.c`) and assigned to; whoever needs its
+    value gets error 400, which names it. (propertybag's own placeholder may be iterated for ever.)
+    """
+
+    __slots__ = ('__bag', '__path')
+    __bag: Params
+    __path: tuple[Any, ...]
+
+    def __init__(self, bag: Params, path: tuple[Any, ...]) -> None:
+        object.__setattr__(self, '_Missing__bag', bag)
+        object.__setattr__(self, '_Missing__path', path)
+
+    def __getattr__(self, key: str) -> Missing:
+        if key.startswith('__') and key.endswith('__'):  # a protocol that Python asks for, no parameter
+            raise AttributeError(key)
+        return Missing(self.__bag, (*self.__path, key))
+
+    def __getitem__(self, key: Any) -> Missing:
+        return Missing(self.__bag, (*self.__path, key))
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        inner: Any = self.__bag
+        for step in self.__path:
+            if not isinstance(inner[step], dict):
+                inner[step] = {}
+            inner = inner[step]
+        inner[key] = value
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return other is None
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    __gt__ = __le__ = __ge__ = __lt__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f'<missing parameter {missing_name(self)}>'
+
+    def __needed(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
+        raise missing_error(self)
+
+    __int__ = __float__ = __complex__ = __index__ = __str__ = __format__ = __bytes__ = __needed
+    __iter__ = __next__ = __reversed__ = __contains__ = __len__ = __call__ = __delattr__ = __delitem__ = __needed
+    __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __divmod__ = __pow__ = __matmul__ = __needed
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rdivmod__ = __rpow__ = __needed
+    __lshift__ = __rshift__ = __and__ = __xor__ = __or__ = __rlshift__ = __rrshift__ = __rand__ = __rxor__ = __needed
+    __ror__ = __rmatmul__ = __neg__ = __pos__ = __abs__ = __invert__ = __round__ = __trunc__ = __needed
+    __floor__ = __ceil__ = __enter__ = __exit__ = __fspath__ = __await__ = __aiter__ = __anext__ = __needed
+
+
+def missing_name(missing: Missing) -> str:
+    """The dotted name of a missing parameter, as the client would have to send it."""
+    bag, path = missing._Missing__bag, missing._Missing__path
+    return '.'.join(str(step) for step in (*bag.__dict__['prefix'], *path))
+
+
+def missing_error(missing: Missing) -> Error:
+    """Error 400 that names a missing parameter."""
+    return Error(400, f"Missing parameter '{missing_name(missing)}'")
+
+
+class _Shown:
+    """Lets a parameter be seen whose name a Bag keeps for itself: without it, `q.sep` is `'.'` whatever was sent."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, bag: Params, owner: type | None = None) -> Any:
+        return bag[self.name]
+
+    def __set__(self, bag: Params, value: Any) -> None:
+        bag[self.name] = value
+
+
+class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
+    """The Bag that handlers get as `q`: see `Missing` for the keys that are not there."""
+
+    sep, frozen, defstr, defval, prefix = _Shown(), _Shown(), _Shown(), _Shown(), _Shown()
+
+    @classmethod
+    def of(cls, values: dict[str, Any], prefix: tuple[Any, ...] = ()) -> Params:
+        """A bag over this very dict, made without Bag's constructor, which costs three times as much."""
+        params = cls.__new__(cls)
+        dict.__setitem__(params, '_', '_')  # so that json.dumps does not take it for an empty dict
+        params.__dict__.update(
+            pb=values, sep='.', frozen=False, defstr=ValueError, defval=None, prefix=prefix
+        )  # the attributes that Bag's methods read
+        return params
+
+    def _placeholder(self, key: Any) -> Missing:
+        return Missing(self, (key,))
+
+    def __getitem__(self, key: Any) -> Any:
+        values = self.__dict__['pb']
+        if key not in values:
+            return Missing(self, (key,))
+        value = values[key]
+        return Params.of(value, (*self.__dict__['prefix'], key)) if type(value) is dict else value
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith('__') and key.endswith('__'):  # a protocol that Python asks for, no parameter
+            raise AttributeError(key)
+        return self[key]
+
+    def get(self, ks: Any, defval: Any = None, sep: str | None = None, cast: Callable[[Any], Any] | None = None) -> Any:
+        """The value at a key or dotted path, or `defval`.
+
+        Raises:
+            Error: 400, the value is there and `cast` does not take it.
+        """
+        value = super().get(ks, defval, sep)
+        if cast is None or not self.exists(ks, sep):
+            return value
+        try:
+            return cast(value)
+        except (ValueError, TypeError, ArithmeticError):
+            kind = getattr(cast, '__name__', 'value')
+            raise Error(400, f"Parameter '{ks}' is not a valid {kind}") from None
+
+    def copy(self, deep: bool = False) -> Params:
+        """A bag of its own; nested values are shared unless `deep`."""
+        return Params.of(super().copy(deep).as_dict(), self.__dict__['prefix'])
+
+    def __ror__(self, other: Any) -> Any:
+        return Params.of({**other, **self.as_dict()}) if isinstance(other, dict) else NotImplemented
+
+
+Bind = Callable[[dict[str, Any], Texts], Any]
+"""Makes the `q` of one call of the values that came and of those among them that came as text."""
+
+
+def binder(annotation: Any) -> Bind:
+    """How the `q` of a handler is made.
+
+    Args:
+        annotation: what the handler annotates `q` with: nothing (`None`), `Any` or a `Bag` give a `Params`; any type
+            that `msgspec.convert` knows (Struct, dataclass, TypedDict, dict) is validated and converted. Text becomes
+            numbers and the like; JSON stays strict.
+    """
+    if annotation in (None, Any) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
+        return lambda values, texts: Params.of(values)
+    hints = _field_types(annotation)
+
+    def bind(values: dict[str, Any], texts: Texts) -> Any:
+        texts = {name: text for name, text in texts.items() if name in values}
+        for name, text in texts.items():
+            if name in hints and _is_sequence(hints[name]):
+                values[name] = text
+        if len(texts) == len(values):
+            return _convert(values, annotation, strict=False)
+        for name in texts.keys() & hints.keys():
+            values[name] = _convert(values[name], hints[name], strict=False, name=name)
+        return _convert(values, annotation, strict=True)
+
+    return bind
+
+
+def _field_types(annotation: Any) -> dict[str, Any]:
+    """The fields of a typed `q`, by the name under which they are sent."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return {field.encode_name: field.type for field in msgspec.structs.fields(annotation)}
+    if is_dataclass(annotation) or typing.is_typeddict(annotation):
+        return typing.get_type_hints(annotation)
+    return {}
+
+
+def _is_sequence(hint: Any) -> bool:
+    """Whether a field takes all the values of a repeated key, and not its first."""
+    options: Iterator[Any] = iter(typing.get_args(hint) or (hint,))
+    kinds = {typing.get_origin(option) or option for option in (hint, *options)}
+    return bool(kinds & {list, set, frozenset, tuple})
+
+
+def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as exc:
+        raise Error(422, _sentence(str(exc), name)) from None
+
+
+def _sentence(message: str, name: str) -> str:
+    """msgspec's message, the place in it told as a parameter's name."""
+    text, _, path = message.partition(' - at `')
+    place = '.'.join(part for part in (name, re.sub(r'^\$\.?|`$', '', path)) if part)
+    return f"Parameter '{place}': {text[0].lower()}{text[1:]}" if place else text

@@ -1,0 +1,270 @@
+"""Entries, and where a request goes: section 4 as a table of rules.
+
+Within an entry, the first of these that finds a function wins:
+
+    1. the rest of the path, exactly as it stands       'add', 'a/b'
+    2. keys with parameters, the most literal first     'thing/{id}'
+    3. the longest key that ends in '/*'                'files/*'
+    4. the first segment of the rest alone              'add' for 'add/more'
+    5. the key '*'
+
+Names are looked up live in the dict that was registered; keys with parameters or '/*' are read at `register`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from webshoes.core.errors import Error
+from webshoes.core.handler import Handler, compile_handler, unknown_key
+from webshoes.core.params import Texts
+
+RESERVED = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch'))
+FOLDER_KEYS = frozenset(('root', 'defpage'))
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder to serve: `{'root': path, 'defpage': file}`."""
+
+    root: str
+    defpage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A key with parameters, cut at its slashes; a parameter stands for one whole segment."""
+
+    key: str
+    segments: tuple[str, ...]
+
+    @property
+    def literal(self) -> int:
+        """How many characters of the key are no parameter's."""
+        return sum(len(segment) for segment in self.segments if segment[:1] != '{')
+
+    def match(self, segments: list[str]) -> dict[str, list[str]] | None:
+        """The parameters' values where the path fits, else `None`."""
+        if len(segments) != len(self.segments):
+            return None
+        values = {}
+        for mine, theirs in zip(self.segments, segments, strict=True):
+            if mine[:1] == '{' and theirs:
+                values[mine[1:-1]] = [theirs]
+            elif mine != theirs:
+                return None
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a request goes."""
+
+    entry: Entry
+    target: Handler | Folder
+    params: Texts
+
+    @property
+    def where(self) -> str:
+        """The target's name, for the log."""
+        return self.target.name if isinstance(self.target, Handler) else f'{self.entry.sub}/'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What `register` was told; each of the six is readable as `entry.sub` and as `entry['sub']`."""
+
+    sub: str
+    cmd: str
+    q: str
+    evt: str
+    rep: str
+    fm: dict[str, Any]
+    templates: tuple[Template, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    _checked: dict[str, Handler] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in ('sub', 'cmd', 'q', 'evt', 'rep', 'fm'):
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def find(self, rest: str) -> Match | None:
+        """The target of the rest of a path or command, by the table above."""
+        for key, params in self._candidates(rest):
+            if key in self.fm:
+                return Match(self, self.target(key), params)
+        return None
+
+    def _candidates(self, rest: str) -> Iterator[tuple[str, dict[str, list[str]]]]:
+        if not _is_pattern(rest):
+            yield rest, {}
+        if self.templates:
+            segments = rest.split('/')
+            for template in self.templates:
+                params = template.match(segments)
+                if params is not None:
+                    yield template.key, params
+        for prefix in self.prefixes:
+            if rest.startswith(prefix[:-1]):
+                yield prefix, {}
+        first = rest.partition('/')[0]
+        if not _is_pattern(first):
+            yield first, {}
+        yield '*', {}
+
+    def target(self, key: str) -> Handler | Folder:
+        """What stands under a key, checked once for each function.
+
+        Raises:
+            TypeError: it is neither a function fn(ctx, q) nor a folder.
+            ValueError: it is a folder whose keys are wrong.
+        """
+        fn = self.fm[key]
+        where = f'{self.sub}/{key}'
+        if isinstance(fn, dict):
+            return _folder(fn, where)
+        checked = self._checked.get(key)
+        if checked is None or checked.fn is not fn:
+            checked = self._checked[key] = compile_handler(fn, where)
+        return checked
+
+
+def make_entry(sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any]) -> Entry:
+    """An entry, everything in it checked.
+
+    Raises:
+        TypeError: an argument or something in `fm` is of the wrong kind.
+        ValueError: a name or key cannot be used; the sentence says why.
+    """
+    for name, value in (('sub', sub), ('cmd', cmd), ('q', q), ('evt', evt), ('rep', rep)):
+        if not isinstance(value, str):
+            raise TypeError(f'register: {name} is a text, not {value!r}')
+    if not isinstance(fm, dict):
+        raise TypeError(f'register: fm is a dict of functions by name, not {fm!r}')
+    if '/' in sub:
+        raise ValueError(f'register: sub is one segment of a path, without a slash, not {sub!r}')
+    for name, value in (('evt', evt), ('rep', rep)):
+        if value in RESERVED:
+            raise ValueError(f'register: {name} cannot be {value!r}, a field of the wire itself')
+    if evt and evt == (rep or 'r'):
+        raise ValueError(f'register: evt and rep cannot both be {evt!r}, a push carries the two')
+    keys = [key for key in fm if isinstance(key, str)]
+    if len(keys) != len(fm):
+        raise TypeError(f'register: the keys of fm are texts, not {next(key for key in fm if key not in keys)!r}')
+    templates = sorted((_template(key) for key in keys if '{' in key), key=lambda found: -found.literal)
+    prefixes = sorted((key for key in keys if key.endswith('/*')), key=len, reverse=True)
+    entry = Entry(sub, cmd, q, evt, rep, fm, tuple(templates), tuple(prefixes))
+    for key in keys:
+        entry.target(key)
+    return entry
+
+
+def _is_pattern(key: str) -> bool:
+    return key == '*' or '{' in key or key.endswith('/*')
+
+
+def _template(key: str) -> Template:
+    segments = tuple(key.split('/'))
+    names = [segment[1:-1] for segment in segments if '{' in segment or '}' in segment]
+    whole = all(segment.startswith('{') and segment.endswith('}') for segment in segments if '{' in segment)
+    if not whole or not all(name.isidentifier() for name in names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"register: in {key!r} each parameter is a whole segment with a name of its own: 'thing/{{id}}'"
+        )
+    return Template(key, segments)
+
+
+def _folder(given: dict[str, Any], where: str) -> Folder:
+    unknown = given.keys() - FOLDER_KEYS
+    if unknown or 'root' not in given:
+        problem = unknown_key(unknown, FOLDER_KEYS) if unknown else "it needs 'root', the folder's path"
+        raise ValueError(f"folder '{where}': {problem}")
+    root, defpage = given['root'], given.get('defpage') or ''
+    if not isinstance(root, (str, os.PathLike)) or not isinstance(defpage, str):
+        raise TypeError(f"folder '{where}': 'root' is a path and 'defpage' the name of a file in it, not {given!r}")
+    return Folder(os.fspath(root), defpage)
+
+
+class Registry:
+    """The entries by `sub`, in order of registration. Reading needs no lock: each change makes new tables."""
+
+    def __init__(self) -> None:
+        self.entries: Mapping[str, Entry] = {}
+        self.evt_entries: Mapping[str, Entry] = {}
+        self.cmd_entries: Mapping[str, tuple[Entry, ...]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry; one of the same `sub` is replaced in its place."""
+        self._set({**self.entries, entry.sub: entry})
+
+    def remove(self, sub: str) -> None:
+        """Remove an entry, if it is there."""
+        self._set({name: entry for name, entry in self.entries.items() if name != sub})
+
+    def _set(self, entries: dict[str, Entry]) -> None:
+        evt: dict[str, Entry] = {}
+        cmd: dict[str, tuple[Entry, ...]] = {}
+        for entry in entries.values():
+            if entry.evt:
+                evt.setdefault(entry.evt, entry)
+            if entry.cmd:
+                cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
+        self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
+
+    def find_path(self, path: str) -> Match:
+        """Where an HTTP request goes.
+
+        Args:
+            path: the decoded path, without query: `/cmd/add`.
+
+        Raises:
+            Error: 404, nowhere.
+        """
+        first, _, rest = path[1:].partition('/')
+        entry = self.entries.get(first)
+        if entry is None or first == '*':
+            entry, rest = self.entries.get('*'), path[1:]
+        match = entry.find(rest) if entry is not None else None
+        if match is None:
+            raise Error(404, 'Not found')
+        return match
+
+    def find_command(self, field: str, command: object) -> Match:
+        """Where a WebSocket command goes.
+
+        Args:
+            field: the message's field that holds the command, one of `cmd_entries`.
+            command: `cmd/add` or `add`.
+
+        Raises:
+            Error: 400, the command is no text or empty; 404, nowhere.
+        """
+        if not isinstance(command, str) or not command:
+            raise Error(400, 'Invalid command')
+        for match in self._command_matches(field, command):
+            if match is not None and isinstance(match.target, Handler):
+                return match
+        raise Error(404, 'Unknown command')
+
+    def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
+        owners = self.cmd_entries[field]
+        named = {entry.sub: entry for entry in owners}
+        first, slash, rest = command.partition('/')
+        catch_all = named.get('*')
+        if first in named and first != '*':
+            yield named[first].find(rest)
+            if slash:
+                return
+        if not slash:
+            for entry in owners:
+                if command in entry.fm and not _is_pattern(command):
+                    yield Match(entry, entry.target(command), {})
+            for entry in owners:
+                if '*' in entry.fm:
+                    yield Match(entry, entry.target('*'), {})
+        if catch_all is not None:
+            yield catch_all.find(command)

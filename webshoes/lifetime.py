@@ -1,0 +1,97 @@
+"""How servers and the program around them end together.
+
+A program that ends by Ctrl-C, `sys.exit` or any other exception ends, its servers stopped. One whose last line is
+reached with a server running goes on serving until SIGINT or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dis
+import os
+import queue
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, Protocol
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Server(Protocol):
+    """What can be running."""
+
+    def stop(self) -> None:
+        """Stop, within a bounded time."""
+
+
+_running: dict[Server, int] = {}  # each with the id of its process: a fork has the dict, but not the threads
+_waiting: list[queue.SimpleQueue[int]] = []
+_main: list[FrameType] = []
+
+
+def hold(server: Server) -> None:
+    """Note that a server is running."""
+    if not _main:
+        # Before the standard pools close, which is before atexit: what is served meanwhile may need them.
+        getattr(threading, '_register_atexit', atexit.register)(_at_exit)
+    _main[:] = _outermost_frame()
+    _running[server] = os.getpid()
+
+
+def release(server: Server) -> None:
+    """Note that a server has stopped."""
+    _running.pop(server, None)
+    for waiting in list(_waiting):
+        waiting.put(0)
+
+
+def wait(server: Server | None = None) -> None:
+    """Return on SIGINT or SIGTERM, or when a server (any server) runs no more.
+
+    Signals reach the main thread alone; on another one this waits for the server.
+    """
+    # A SimpleQueue may be put to by a signal handler that interrupts it; an Event would deadlock.
+    news: queue.SimpleQueue[int] = queue.SimpleQueue()
+    handlers: dict[signal.Signals, Any] = {}
+    _waiting.append(news)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
+        while (_is_running(server) if server else any(map(_is_running, list(_running)))) and not news.get():
+            pass
+    finally:
+        _waiting.remove(news)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _is_running(server: Server) -> bool:
+    return _running.get(server) == os.getpid()
+
+
+def _at_exit() -> None:
+    try:
+        if _main_returned() and not hasattr(sys, 'ps1'):
+            wait()
+    finally:
+        for server in list(_running):
+            if _is_running(server):
+                server.stop()
+
+
+def _outermost_frame() -> list[FrameType]:
+    """Where the main thread began: the code of the script."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return [frame] if frame is not None else []
+
+
+def _main_returned() -> bool:
+    """Whether the script's code ran to its end: whether a return was the last thing it did."""
+    for frame in _main:
+        return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith('RETURN')
+    return False

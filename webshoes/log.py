@@ -1,0 +1,70 @@
+"""What is logged, and how often: `logging.getLogger('webshoes')`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+log = logging.getLogger('webshoes')
+
+REPEAT = 60.0  # seconds in which the same line is not logged again
+REMEMBERED = 1000  # lines whose last time is known
+
+
+class Journal:
+    """Logs each kind of trouble at most once a minute, and says how often it happened meanwhile.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def failure(self, exc: BaseException, where: str) -> None:
+        """A handler failed: log it with its traceback, once a minute for the same place in the same function."""
+        trace = exc.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (trace.tb_frame.f_code, trace.tb_lineno) if trace is not None else (type(exc), where)
+        if (times := self._due(place)) is not None:
+            log.error("'%s' failed%s", where, times, exc_info=exc)
+
+    def slow(self, where: str, seconds: float) -> None:
+        """A handler blocked the loop."""
+        if (times := self._due(('slow', where))) is not None:
+            log.warning(
+                "'%s' blocked the loop for %.2f seconds, in which nobody else was served%s: "
+                'use @ws.threaded for work that blocks',
+                where,
+                seconds,
+                times,
+            )
+
+    def _due(self, key: Hashable) -> str | None:
+        """`None` if the line was logged within the minute, else what to say of the times it was left out."""
+        now = self._clock()
+        last, left_out = self._last.pop(key, (float('-inf'), 0))
+        if now - last < REPEAT:
+            self._last[key] = last, left_out + 1
+            return None
+        self._last[key] = now, 0
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        return f' ({left_out} times more since it was last told)' if left_out else ''
+
+
+def log_to_stderr() -> None:
+    """Show everything on stderr; asking twice shows it once."""
+    log.setLevel(logging.DEBUG)
+    if not any(isinstance(handler, _Stderr) for handler in log.handlers):
+        handler = _Stderr(sys.stderr)
+        handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)-7s %(message)s'))
+        log.addHandler(handler)
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Our own handler, told apart from those of the application."""

@@ -1,0 +1,42 @@
+"""The event loop: which one, and tasks on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the loop of our thread; no global policy is touched.
+
+    Args:
+        name: `'auto'`, `'uvloop'` or `'asyncio'`.
+
+    Raises:
+        ImportError: uvloop is asked for and not installed.
+        ValueError: the name is none of the three.
+    """
+    if name not in ('auto', 'uvloop', 'asyncio'):
+        raise ValueError(f"loop is 'auto', 'uvloop' or 'asyncio', not {name!r}")
+    if name == 'asyncio':
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        if name == 'auto':
+            return asyncio.new_event_loop
+        raise ImportError("loop='uvloop' needs uvloop: pip install 'webshoes[fast]'") from None
+    return uvloop.new_event_loop
+
+
+class Deferred:
+    """A task that is cancelled no sooner than it has begun: one that never began could not tell that it ended."""
+
+    __slots__ = ('_task',)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Interrupt it."""
+        self._task.get_loop().call_soon(self._task.cancel)

@@ -1,0 +1,76 @@
+"""Threads for work that blocks.
+
+The standard pool's threads hold up the interpreter's exit until their work is done, and take no work once the main
+thread has ended, which is when a script whose last line is `wsa.start()` begins to serve. These do neither.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+
+class DaemonPool(ThreadPoolExecutor):
+    """An executor of daemon threads, at most `max_threads` of them, made as they are needed.
+
+    A ThreadPoolExecutor by name alone, since a loop's default executor has to be one.
+    """
+
+    def __init__(self, max_threads: int, name: str) -> None:
+        super().__init__(max_threads, name)
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._members: set[threading.Thread] = set()
+        self._guard = threading.Lock()
+        self._closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in a thread, in the caller's context.
+
+        Raises:
+            RuntimeError: the pool was shut down.
+        """
+        future: Future[T] = Future()
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(context.run(fn, *args, **kwargs))
+            except BaseException as exc:
+                future.set_exception(exc)
+
+        with self._guard:
+            if self._closed:
+                raise RuntimeError('the pool was shut down')
+            self._work.put(work)
+            if not self._idle.acquire(blocking=False) and len(self._members) < self._max_workers:
+                thread = threading.Thread(target=self._serve, name=self._thread_name_prefix, daemon=True)
+                self._members.add(thread)
+                thread.start()
+        return future
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            del work
+            self._idle.release()
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
+        """Take no more work and let idle threads end. Running work is never waited for: it may have no end."""
+        with self._guard:
+            self._closed = True
+            for _ in self._members:
+                self._work.put(None)
+
+    def is_member(self, thread: threading.Thread) -> bool:
+        """Whether a thread is one of the pool's."""
+        return thread in self._members

@@ -1,0 +1,1 @@
+"""The faces: aiohttp on one side, the core on the other."""

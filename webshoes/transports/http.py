@@ -1,0 +1,204 @@
+"""HTTP: requests in, responses out (section 3's table of results)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from webshoes.core import codec
+from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.dispatch import Dispatcher, is_pending
+from webshoes.core.errors import Error
+from webshoes.core.handler import Handler
+from webshoes.core.limits import Limits, over
+from webshoes.core.registry import Folder, Match, Registry
+
+FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
+HEADERS = {'X-Content-Type-Options': 'nosniff'}
+
+
+class Files(Protocol):
+    """What this face needs of the one that serves files."""
+
+    def builtin(self, path: str) -> Path | None:
+        """The package's file for a path."""
+
+    async def has(self, folder: Folder, path: str) -> bool:
+        """Whether a folder has a file at a path."""
+
+    async def file(self, request: web.BaseRequest, path: Path) -> web.StreamResponse:
+        """A file."""
+
+    async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
+        """What a folder has at a path."""
+
+
+class Http:
+    """Answers HTTP requests.
+
+    Args:
+        registry, dispatcher, limits: the app's.
+        scope: makes what the context of a request's call is made of.
+        files: serves files.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        scope: Callable[[web.BaseRequest, Connection], Scope],
+        files: Files,
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._scope = scope
+        self._files = files
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; what goes wrong is an answer too.
+
+        Raises:
+            web.HTTPException: a redirect.
+        """
+        match: Match | None = None
+        try:
+            builtin = self._files.builtin(request.path)
+            match = self._find(request.path, builtin is not None)
+            if builtin is not None and not await self._comes_first(match, request.path):
+                return await self._files.file(request, builtin)
+            assert match is not None
+            if isinstance(match.target, Folder):
+                return await self._files.folder(request, match.target, _below(match, request.path))
+            return await self._call(match, match.target, request)
+        except BaseException as exc:
+            return self._error(exc, match)
+
+    def _find(self, path: str, may_be_none: bool) -> Match | None:
+        try:
+            return self._registry.find_path(path)
+        except Error:
+            if may_be_none:
+                return None
+            raise
+
+    async def _comes_first(self, match: Match | None, path: str) -> bool:
+        """Whether what is registered comes before a file of the package: an entry of its name, an existing file."""
+        if match is None:
+            return False
+        if match.entry.sub == path[1:]:
+            return True
+        return isinstance(match.target, Folder) and await self._files.has(match.target, _below(match, path))
+
+    async def _call(self, match: Match, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        handler.check_method(request.method)
+        values, texts = await self._parameters(request)
+        scope = self._scope(request, _connection(request))
+        ctx = Context(scope, request.path, None, request.method)
+        result = self._dispatcher.call(match, ctx, values, texts)
+        if is_pending(result):
+            result = await result
+        return await self._response(request, result)
+
+    async def _parameters(self, request: web.BaseRequest) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+        """The parameters, and those among them that came as text: the query's, and over them the body's."""
+        limit = self._limits.max_fields
+        if request.query_string and over(request.query_string.count('&') + 1, limit):
+            raise Error(413, f'A query has at most {limit} fields')
+        texts: dict[str, list[Any]] = {}
+        for name in request.query:
+            texts[name] = request.query.getall(name)
+        body: dict[str, Any] = {}
+        if request.body_exists:
+            kind = request.content_type
+            if kind == 'application/json' or kind.endswith('+json'):
+                body = await _json(request)
+                texts = {name: text for name, text in texts.items() if name not in body}
+            elif kind in FORMS:
+                texts |= await _form(request)
+        return {**{name: text[0] for name, text in texts.items()}, **body}, texts
+
+    async def _response(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
+        if isinstance(result, web.HTTPException):
+            raise result
+        if isinstance(result, web.StreamResponse):
+            return result
+        if isinstance(result, PurePath):
+            return await self._files.file(request, Path(result))
+        if isinstance(result, str):
+            return web.Response(text=result, headers=HEADERS)
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            return web.Response(body=bytes(result), content_type='application/octet-stream', headers=HEADERS)
+        return web.Response(body=codec.encode(result), content_type='application/json', headers=HEADERS)
+
+    def _error(self, exc: BaseException, match: Match | None) -> web.StreamResponse:
+        headers = dict(HEADERS)
+        if isinstance(exc, web.HTTPException):
+            if exc.status < 400:
+                raise exc
+            headers |= {name: value for name, value in exc.headers.items() if not name.startswith('Content-')}
+        elif isinstance(exc, ConnectionError) or _is_cancelled(exc):
+            raise exc  # the client went away, or the server stops: nobody is there to be answered
+        error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
+        if error.code == 405 and match is not None:
+            taken = match.target.methods if isinstance(match.target, Handler) else None
+            headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
+        return web.Response(
+            status=error.code, body=codec.error(error), content_type='application/json', headers=headers
+        )
+
+
+def _connection(request: web.BaseRequest) -> Connection:
+    """The connection of a request; `close` ends it without another word."""
+    transport = request.transport
+    loop = asyncio.get_running_loop()
+
+    def close(code: int, reason: str) -> None:
+        if transport is not None:
+            loop.call_soon_threadsafe(transport.close)
+
+    return Connection(f'{id(request.protocol):x}', request.remote, close)
+
+
+def _below(match: Match, path: str) -> str:
+    """A path without the prefix of its entry; under `'*'` nothing is taken off."""
+    return path[1:] if match.entry.sub == '*' else path[1:].removeprefix(match.entry.sub)
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    """Whether this very task is being ended; a handler may raise CancelledError of its own."""
+    task = asyncio.current_task()
+    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+async def _json(request: web.BaseRequest) -> dict[str, Any]:
+    try:
+        data = await _read(request.read)
+        body = codec.decode(data) if data else {}
+    except UnicodeDecodeError:
+        raise Error(400, 'Not JSON: it is not UTF-8') from None
+    if body is None:
+        return {}
+    if not isinstance(body, dict):
+        raise Error(400, 'A JSON body is an object')
+    return body
+
+
+async def _form(request: web.BaseRequest) -> dict[str, list[Any]]:
+    form = await _read(request.post)
+    return {name: form.getall(name) for name in form}
+
+
+async def _read(reader: Callable[[], Any]) -> Any:
+    """Read a body, in whatever way."""
+    try:
+        return await reader()
+    except web.HTTPRequestEntityTooLarge:
+        raise
+    except (ValueError, LookupError, web.RequestPayloadError) as exc:
+        raise Error(400, f'The body cannot be read: {exc}') from None
