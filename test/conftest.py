@@ -1,0 +1,74 @@
+"""What the tests share: apps on free ports, and real clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from webshoes import WebShoesApp
+
+TIMEOUT = 20.0  # seconds after which a test that hangs fails; no test waits for it
+
+Serve = Callable[..., WebShoesApp]
+
+
+class Peer:
+    """A WebSocket client that speaks JSON."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def send(self, *messages: Any) -> None:
+        """Send messages, each in a frame of its own."""
+        for message in messages:
+            self.connection.send(json.dumps(message))
+
+    def receive(self) -> dict[str, Any]:
+        """The next message."""
+        message: dict[str, Any] = json.loads(self.connection.recv(timeout=TIMEOUT))
+        return message
+
+    def ask(self, message: Any) -> dict[str, Any]:
+        """Send a message and return the next one that comes."""
+        self.send(message)
+        return self.receive()
+
+    def subscribe(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Subscribe and return the answer's value."""
+        answer: dict[str, Any] = self.ask({'evt': event, **fields})['r']
+        return answer
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start an app on a free port with these functions in entry `cmd`; it is stopped after the test.
+
+    `serve({'add': add}, opts={...}, limits=Limits(...), loop='asyncio')`
+    """
+    with ExitStack() as stack:
+
+        def start(
+            fm: dict[str, Any] | None = None, *, opts: dict[str, Any] | None = None, **settings: Any
+        ) -> WebShoesApp:
+            wsa = WebShoesApp('127.0.0.1', 0, opts, **settings)
+            wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {} if fm is None else fm)
+            return stack.enter_context(wsa)
+
+        yield start
+
+
+@pytest.fixture
+def open_peer() -> Iterator[Callable[..., Peer]]:
+    """Open a WebSocket to an app (`open_peer(wsa)`, `open_peer(wsa, '/any/path')`); it is closed after the test."""
+    with ExitStack() as stack:
+
+        def open_one(wsa: WebShoesApp, path: str = '/', **settings: Any) -> Peer:
+            url = wsa.url.replace('http', 'ws', 1) + path
+            return Peer(stack.enter_context(connect(url, max_size=None, open_timeout=TIMEOUT, **settings)))
+
+        yield open_one
