@@ -1,0 +1,76 @@
+"""The documentation says what is true: its examples run, and print what it says they print."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import socket
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webshoes import Limits, WebShoesApp
+
+HERE = Path(__file__).resolve().parent.parent
+PAGES = ['README.md', *sorted(str(page.relative_to(HERE)) for page in (HERE / 'docs').glob('*.md'))]
+PRINTS = re.compile(r'^\s*print\(.*\)\s+# (.*)$', re.MULTILINE)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def examples(page: str, port: int) -> str:
+    """The Python examples of a page, one after another, on a port that is free."""
+    text = (HERE / page).read_text()
+    return '\n'.join(re.findall(r'```python\n(.*?)```', text, re.DOTALL)).replace('15801', str(port))
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_examples_print_what_they_say(page: str) -> None:
+    """Each `print(...)  # comment` in the Python examples prints its comment, `...` standing for anything."""
+    port = free_port()
+    code, printed, names = examples(page, port), io.StringIO(), dict[str, Any]()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, page, 'exec'), names)
+    finally:
+        for app in names.values():
+            if isinstance(app, WebShoesApp):
+                app.stop()
+    expected = PRINTS.findall(code)
+    lines = printed.getvalue().splitlines()
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(re.escape(pattern).replace(r'\.\.\.', '.*'), line), f'{line!r} is not {pattern!r}'
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each relative link leads to a file, and each `#` link to a heading of its page."""
+    text = (HERE / page).read_text()
+    headings = {
+        re.sub(r'[^\w\- ]', '', line.lower()).replace(' ', '-') for line in re.findall(r'^#+ (.*)$', text, re.M)
+    }
+    for link in re.findall(r'\]\(([^)]+)\)', text):
+        if link.startswith('#'):
+            assert link[1:] in headings, link
+        elif '://' not in link:
+            assert (HERE / page).parent.joinpath(link.partition('#')[0]).exists(), link
+
+
+def test_every_limit_is_documented() -> None:
+    """The table of limits in docs/settings.md says what the code says."""
+    rows = [
+        f'| `{limit.name}` | {limit.default:,} {limit.metadata["unit"]} | {limit.metadata["none"] or "-"} '
+        f'| {limit.metadata["why"]} |'
+        for limit in fields(Limits)
+    ]
+    table = re.findall(r'^\| `\w+` \| [\d.,]+ .*$', (HERE / 'docs/settings.md').read_text(), re.MULTILINE)
+    assert table == rows
