@@ -39,7 +39,7 @@ class Connection:
 class Scope:
     """What all calls of one WebSocket share; over plain HTTP there is one for each request."""
 
-    __slots__ = ('conn', 'opts', 'req', 'session', 'user', 'ws', 'wsa')
+    __slots__ = ('_session', 'conn', 'opts', 'req', 'user', 'ws', 'wsa')
 
     def __init__(self, *, req: Any, opts: Bag, wsa: Any, ws: Any, conn: Connection) -> None:
         self.req = req
@@ -48,7 +48,14 @@ class Scope:
         self.ws = ws
         self.conn = conn
         self.user: Any = None
-        self.session: Bag = Bag()
+        self._session: Bag | None = None
+
+    @property
+    def session(self) -> Bag:
+        """The bag of `ctx.session`, made when it is first asked for."""
+        if self._session is None:
+            self._session = Bag()
+        return self._session
 
 
 class Context:

@@ -142,11 +142,11 @@ class Http:
             if exc.status < 400:
                 raise exc
             headers |= {name: value for name, value in exc.headers.items() if not name.startswith('Content-')}
-        elif isinstance(exc, ConnectionError) or _is_cancelled(exc):
-            raise exc  # the client went away, or the server stops: nobody is there to be answered
+        elif _is_cancelled(exc):
+            raise exc  # the server stops, and has waited long enough
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
-        if error.code == 405 and match is not None:
-            taken = match.target.methods if isinstance(match.target, Handler) else None
+        if error.code == 405:
+            taken = match.target.methods if match is not None and isinstance(match.target, Handler) else None
             headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
         return web.Response(
             status=error.code, body=codec.error(error), content_type='application/json', headers=headers
@@ -200,5 +200,7 @@ async def _read(reader: Callable[[], Any]) -> Any:
         return await reader()
     except web.HTTPRequestEntityTooLarge:
         raise
+    except ConnectionError:
+        raise Error(400, 'The connection was lost before the body was whole') from None
     except (ValueError, LookupError, web.RequestPayloadError) as exc:
         raise Error(400, f'The body cannot be read: {exc}') from None

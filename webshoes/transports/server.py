@@ -101,7 +101,7 @@ class Server:
             response = web.Response(status=503, body=codec.error(refusal), content_type='application/json')
             response.force_close()
             return response
-        if request.headers.get('Upgrade', '').lower() == 'websocket':
+        if request.method == 'GET' and request.headers.get('Upgrade', '').lower() == 'websocket':
             return await self._websockets.serve(request)
         self._in_flight += 1
         try:
