@@ -29,7 +29,7 @@ from webshoes.log import Journal, log, log_to_stderr
 from webshoes.loops import Deferred, loop_factory
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
-from webshoes.thread import LoopThread
+from webshoes.thread import Closing, LoopThread
 from webshoes.transports.http import Http
 from webshoes.transports.server import Server
 from webshoes.transports.static import Static
@@ -38,6 +38,18 @@ from webshoes.transports.websocket import WebSockets
 F = TypeVar('F', bound=Callable[..., Any])
 
 BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
+
+
+class _Run:
+    """One run, from `start` to its end; `fanout` and `port` while it listens."""
+
+    __slots__ = ('fanout', 'port', 'thread')
+
+    thread: LoopThread
+
+    def __init__(self) -> None:
+        self.fanout: Fanout | None = None
+        self.port: int | None = None
 
 
 class WebShoesApp:
@@ -80,7 +92,6 @@ class WebShoesApp:
             log_to_stderr()
         self._addr = addr
         self._asked_port = port
-        self._port: int | None = None
         self._limits = limits
         self._compress = compress
         self._new_loop = loop_factory(loop)
@@ -89,9 +100,7 @@ class WebShoesApp:
         self._store = Store(limits, threading.Lock(), secrets.token_urlsafe(6))
         self._journal = Journal(time.monotonic)
         self._lifecycle = threading.RLock()
-        self._thread: LoopThread | None = None
-        self._server: Server | None = None
-        self._fanout: Fanout | None = None
+        self._run: _Run | None = None
 
     # --- registration ---
 
@@ -166,7 +175,7 @@ class WebShoesApp:
         """
         self._check_event(event)
         ver, wake = self._store.trigger(event, data, time.time())
-        if wake and (fanout := self._fanout) is not None:
+        if wake and (run := self._run) is not None and (fanout := run.fanout) is not None:
             with contextlib.suppress(RuntimeError):  # the loop was closed this moment; the value waits for who comes
                 fanout.request()
         done: Future[int] = Future()
@@ -203,7 +212,8 @@ class WebShoesApp:
     @property
     def port(self) -> int:
         """The port: the one listened on, before `start` the one asked for."""
-        return self._asked_port if self._port is None else self._port
+        port = run.port if (run := self._run) is not None else None
+        return self._asked_port if port is None else port
 
     @property
     def url(self) -> str:
@@ -219,17 +229,24 @@ class WebShoesApp:
             OSError: the port is in use, or the address is not ours.
             RuntimeError: called by a handler of the running app, which would wait for itself.
         """
-        if self._thread is not None and self._thread.is_inside():
+        if (current := self._run) is not None and current.thread.is_inside():
             raise RuntimeError(
                 'start() cannot be called from a handler of the app that is running: it waits for its end'
             )
         with self._lifecycle:
-            self.stop()
-            pool = DaemonPool(self._limits.max_threads, 'webshoes-worker')
-            thread = LoopThread(partial(self._open, pool), self._close, self._new_loop, pool)
-            thread.open()
-            self._thread = thread
-            lifetime.hold(self)
+            run = _Run()
+            try:
+                lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
+                self.stop()
+                pool = DaemonPool(self._limits.max_threads, 'webshoes-worker')
+                run.thread = LoopThread(partial(self._open, run, pool), self._new_loop, pool)
+                self._run = run  # from here on a handler may stop it
+                run.thread.open()
+            except BaseException:
+                if self._run is run:
+                    self._run = None
+                self._end(run)
+                raise
         log.debug('listening on %s', self.url)
 
     def stop(self) -> None:
@@ -238,17 +255,19 @@ class WebShoesApp:
         New work is refused, running handlers get half of that time, WebSockets are closed with 1001, the port is free.
         From a handler it returns at once, and the server stops when the handler is done.
         """
-        thread = self._thread
-        if thread is None:
+        run = self._run
+        if run is None:
             return
-        if thread.is_inside():
-            thread.stop()
+        if run.thread.is_inside():
+            run.thread.stop()
             return
         with self._lifecycle:
-            if not thread.close(self._limits.stop_timeout):
+            if self._run is not run:  # it was stopped while this waited
+                return
+            if not run.thread.close(self._limits.stop_timeout):
                 log.error('the server did not stop in %g seconds: a handler blocks its loop', self._limits.stop_timeout)
-            if self._thread is thread:
-                self._thread = None
+            self._run = None
+            self._end(run)
 
     def run(self) -> None:
         """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`.
@@ -273,7 +292,7 @@ class WebShoesApp:
 
     # --- one run, on the loop's thread ---
 
-    async def _open(self, pool: DaemonPool) -> None:
+    async def _open(self, run: _Run, pool: DaemonPool) -> Closing:
         loop = asyncio.get_running_loop()
         tasks: set[asyncio.Task[None]] = set()
 
@@ -301,20 +320,22 @@ class WebShoesApp:
         )
         http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN))
         websockets = WebSockets(services, self._scope, self._compress)
-        self._server = Server(http.serve, websockets, self._limits)
-        self._port = await self._server.open(self._addr, self._asked_port)
-        self._fanout = Fanout(self._store, loop)
+        server = Server(http.serve, websockets, self._limits)
+        run.port = await server.open(self._addr, self._asked_port)
+        run.fanout = Fanout(self._store, loop)
+        return partial(self._close, run, server)
 
-    async def _close(self) -> None:
-        assert self._server is not None
-        assert self._fanout is not None
+    async def _close(self, run: _Run, server: Server) -> None:
         try:
-            self._fanout.flush()
-            await self._server.close()
+            # A run that was given up leaves the changes to the one after it.
+            await server.close(lambda: run.fanout.finish() if run.fanout is not None else None)
         finally:
-            self._server = self._fanout = self._port = None
-            lifetime.release(self)
+            self._end(run)
             log.debug('stopped')
+
+    def _end(self, run: _Run) -> None:
+        run.fanout = run.port = None
+        lifetime.release(run)
 
     def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self.opts, wsa=self, ws=ws, conn=conn)

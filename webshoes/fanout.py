@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from webshoes.core.events import Store, Subscription
@@ -36,6 +37,12 @@ class Fanout:
         if not self._is_running:
             self._is_running = True
             self._run()
+
+    def finish(self) -> None:
+        """Wake them in one go, however many: the connections are about to be closed."""
+        for subscription in chain(self._left, self._store.take_changed()):
+            subscription.owner.mark_stale(subscription)
+            subscription.owner.wake()
 
     def _run(self) -> None:
         deadline = self._loop.time() + SLICE

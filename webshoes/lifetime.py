@@ -26,23 +26,27 @@ class Server(Protocol):
         """Stop, within a bounded time."""
 
 
-_running: dict[Server, int] = {}  # each with the id of its process: a fork has the dict, but not the threads
+# Each run with its server and its process: a fork has the dict, but not the threads.
+_running: dict[object, tuple[Server, int]] = {}
 _waiting: list[queue.SimpleQueue[int]] = []
 _main: list[FrameType] = []
 
 
-def hold(server: Server) -> None:
-    """Note that a server is running."""
+def hold(run: object, server: Server) -> None:
+    """Note that a run of a server begins."""
     if not _main:
         # Before the standard pools close, which is before atexit: what is served meanwhile may need them.
-        getattr(threading, '_register_atexit', atexit.register)(_at_exit)
+        try:
+            getattr(threading, '_register_atexit', atexit.register)(_at_exit)
+        except RuntimeError:  # the main thread has ended already, and this is another one
+            atexit.register(_at_exit)
     _main[:] = _outermost_frame()
-    _running[server] = os.getpid()
+    _running[run] = server, os.getpid()
 
 
-def release(server: Server) -> None:
-    """Note that a server has stopped."""
-    _running.pop(server, None)
+def release(run: object) -> None:
+    """Note that a run has ended."""
+    _running.pop(run, None)
     for waiting in list(_waiting):
         waiting.put(0)
 
@@ -60,7 +64,7 @@ def wait(server: Server | None = None) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
-        while (_is_running(server) if server else any(map(_is_running, list(_running)))) and not news.get():
+        while any(server in (None, running) for running in _servers()) and not news.get():
             pass
     finally:
         _waiting.remove(news)
@@ -68,8 +72,9 @@ def wait(server: Server | None = None) -> None:
             signal.signal(number, handler)
 
 
-def _is_running(server: Server) -> bool:
-    return _running.get(server) == os.getpid()
+def _servers() -> list[Server]:
+    """The servers that run in this process."""
+    return [server for server, process in list(_running.values()) if process == os.getpid()]
 
 
 def _at_exit() -> None:
@@ -77,9 +82,8 @@ def _at_exit() -> None:
         if _main_returned() and not hasattr(sys, 'ps1'):
             wait()
     finally:
-        for server in list(_running):
-            if _is_running(server):
-                server.stop()
+        for server in _servers():
+            server.stop()
 
 
 def _outermost_frame() -> list[FrameType]:

@@ -45,6 +45,10 @@ class DaemonPool(ThreadPoolExecutor):
                 return
             try:
                 future.set_result(context.run(fn, *args, **kwargs))
+            except StopIteration as exc:  # which no asyncio future takes: it would never be done
+                future.set_exception(
+                    RuntimeError('a call in a thread raised StopIteration').with_traceback(exc.__traceback__)
+                )
             except BaseException as exc:
                 future.set_exception(exc)
 

@@ -9,36 +9,41 @@ from concurrent.futures import Future
 
 from threadmsg import ThreadMsg
 
+from webshoes.log import log
 from webshoes.pool import DaemonPool
+
+Closing = Callable[[], Awaitable[None]]
 
 
 class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
-    """One run of a server: `opening` at its beginning, `closing` at its end, the loop in between.
+    """One run of a server: `opening` at its beginning, what it gives at its end, the loop in between.
 
     ThreadMsg calls `_turn` once when the thread begins, whenever it is notified, and once more after `run` is false.
 
     Args:
-        opening: awaited first; what it raises, `open` raises.
-        closing: awaited last, if `opening` succeeded.
+        opening: awaited first, gives what is awaited last; what it raises, `open` raises.
         loop_factory: makes the loop.
         pool: the loop's default executor; its threads count as inside.
     """
 
     def __init__(
         self,
-        opening: Callable[[], Awaitable[None]],
-        closing: Callable[[], Awaitable[None]],
+        opening: Callable[[], Awaitable[Closing]],
         loop_factory: Callable[[], asyncio.AbstractEventLoop],
         pool: DaemonPool,
     ) -> None:
         super().__init__(self._turn, start=False)
         self.thread.name = 'webshoes'
         self.thread.daemon = True  # so that the interpreter can end; webshoes.lifetime sees to it that we end first
+        self.on_threadmsg_error = lambda exc: log.error('the server did not end well', exc_info=exc)
         self._opening = opening
-        self._closing = closing
+        self._closing: Closing
         self._loop_factory = loop_factory
         self._pool = pool
         self._opened: Future[None] = Future()
+
+    def __del__(self) -> None:
+        """There is nothing to join: as long as the thread runs it holds on to this, and may be the last to let go."""
 
     def open(self) -> None:
         """Start the thread, and return when `opening` is done.
@@ -46,11 +51,11 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
         Raises:
             Whatever `opening` raises.
         """
-        self.start()
         try:
+            self.start()
             self._opened.result()
         except BaseException:
-            self.thread.join()
+            self.join(True)  # where it was Ctrl-C that ended the wait, it has to be told
             raise
 
     def close(self, timeout: float) -> bool:
@@ -71,7 +76,14 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 self.loop = runner.get_loop()
                 self.loop.set_default_executor(self._pool)
-                runner.run(self.threadRun(self, f, p))
+                task = self.loop.create_task(self.threadRun(self, f, p))
+                while not task.done():
+                    try:
+                        self.loop.run_until_complete(task)
+                    except (SystemExit, KeyboardInterrupt):  # in a task of a handler's own; both end a loop at once
+                        self.stop()
+                with self.lock:
+                    self.event = None  # or `notify` would ask a loop that is closed
         except BaseException as exc:
             if self._opened.done():
                 raise
@@ -80,7 +92,7 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
     async def _turn(self, _: ThreadMsg) -> None:
         if not self._opened.done():
             try:
-                await self._opening()
+                self._closing = await self._opening()
             except BaseException as exc:
                 self.run = False
                 self._opened.set_exception(exc)

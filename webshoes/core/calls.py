@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from webshoes.core import codec
 from webshoes.core.context import Context, Scope
@@ -30,8 +31,7 @@ class Task(Protocol):
         """Interrupt it, once it has begun."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallServices:
+class CallServices(Struct, frozen=True, kw_only=True):
     """What the calls of one app share.
 
     Attributes:
@@ -48,8 +48,7 @@ class CallServices:
     unsendable: tuple[type, ...] = (PurePath,)
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(Struct, eq=False):
     match: Match
     message: Message
     command: str
@@ -137,8 +136,7 @@ class Calls:
         return call is not None
 
     def interrupt(self, exc: Error) -> None:
-        """Answer all calls with an error and end them; what waits for its turn is let go."""
-        self._for_turn.clear()
+        """Answer all calls with an error and end them; what waits for its turn comes back, to be refused."""
         for call in [*self._running, *self._for_place]:
             if not call.answered:
                 self._interrupt(call, exc)
@@ -189,7 +187,7 @@ class Calls:
         self._send(reply)
         if call.tid is not None:
             del self._by_tid[call.tid]
-        elif self._turn is call:
+        else:
             self._turn = None
 
     def _advance(self) -> None:
@@ -219,6 +217,8 @@ class Calls:
     def _reply(self, call: _Call, value: Any) -> bytes:
         try:
             if isinstance(value, self._on.unsendable):
+                if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
+                    raise value
                 raise Error(406, 'This result can be had over HTTP only')
             return codec.reply(call.match.entry.rep, value, call.tid, self._on.now())
         except Exception as exc:

@@ -73,6 +73,8 @@ def _encode(value: Any, option: int) -> bytes:
         return json.dumps(plain, separators=(',', ':'), sort_keys=option == _SORTED).encode()
     except RecursionError:
         raise TypeError('a value that contains itself, or is nested too deep, cannot be JSON') from None
+    except ValueError as exc:  # an integer of more digits than Python writes
+        raise TypeError(f'a value cannot be JSON: {exc}') from None
 
 
 def _default(value: Any) -> Any:
@@ -133,10 +135,9 @@ def _key(key: Any) -> str:
     """A key as the standard library writes it."""
     if key is None or isinstance(key, bool):
         return {None: 'null', True: 'true', False: 'false'}[key]
-    if isinstance(key, str):
-        return str(key.value) if hasattr(key, 'value') else str(key)
-    if isinstance(key, (int, float)):
-        return str(key)
+    for kind in (str, int, float):
+        if isinstance(key, kind):
+            return kind.__str__(key) if kind is str else kind.__repr__(key)  # whatever an enum shows of itself
     raise TypeError(f'{type(key).__qualname__} cannot be a key in JSON')
 
 

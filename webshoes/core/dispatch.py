@@ -63,8 +63,10 @@ class Dispatcher:
         if handler.threaded:
             return self._in_thread(handler.fn, ctx, q)
         started = self._clock()
-        result = handler.fn(ctx, q)
-        self.check_pace(started, handler.name)
+        try:
+            result = handler.fn(ctx, q)
+        finally:
+            self.check_pace(started, handler.name)
         if type(result) is types.CoroutineType:
             return _Paced(result, handler.name, self)
         return result

@@ -14,11 +14,13 @@ connections: whoever sends asks `Store.take_changed` for the events to look at.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct, field
 
 from webshoes.core import codec
 from webshoes.core.errors import Error
@@ -27,7 +29,7 @@ from webshoes.core.limits import Limits
 Owner = TypeVar('Owner')
 
 
-class Version(NamedTuple):
+class Version(Struct, frozen=True):
     """One trigger: its number, its Unix time in seconds, its data as JSON."""
 
     ver: int
@@ -35,7 +37,7 @@ class Version(NamedTuple):
     data: bytes
 
 
-class Push(NamedTuple):
+class Push(Struct, frozen=True):
     """A version on its way to one subscription: the first version it stands for, the epoch it opens, where needed."""
 
     version: Version
@@ -43,14 +45,14 @@ class Push(NamedTuple):
     epoch: str | None
 
 
-class Since(NamedTuple):
+class Since(Struct, frozen=True):
     """Where a client says it was; `epoch` may be missing at version 0 alone."""
 
     ver: int
     epoch: str | None
 
 
-class Position(NamedTuple):
+class Position(Struct, frozen=True):
     """Where a subscription begins. `recovered`: whether all that was missed follows; `None` where nothing was asked."""
 
     ver: int
@@ -58,8 +60,7 @@ class Position(NamedTuple):
     recovered: bool | None
 
 
-@dataclass(slots=True, eq=False)
-class Subscription(Generic[Owner]):
+class Subscription(Struct, Generic[Owner], eq=False):
     """One (connection, event, uid): a cursor.
 
     Attributes:
@@ -79,8 +80,7 @@ class Subscription(Generic[Owner]):
     stale: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Event:
+class _Event(Struct, eq=False):
     epoch: str
     history: int
     distinct: bool = False
@@ -88,7 +88,6 @@ class _Event:
     ver: int = 0
     log: deque[Version] = field(default_factory=deque)
     log_bytes: int = 0
-    canonical: bytes = b''
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
 
 
@@ -138,11 +137,8 @@ class Store:
         data = codec.encode(value)
         with self._lock:
             event = self._event(name)
-            if event.distinct:
-                canonical = codec.encode_sorted(value)
-                if event.ver and canonical == event.canonical:
-                    return event.ver, False
-                event.canonical = canonical
+            if event.distinct and event.ver and _is_same(data, event.log[-1].data):
+                return event.ver, False
             event.ver += 1
             event.log.append(Version(event.ver, t, data))
             event.log_bytes += len(data)
@@ -244,7 +240,14 @@ class Event:
     def value(self) -> Any:
         """The newest value, decoded anew each time, `None` if the event was never triggered."""
         version = self._store.newest(self.name)[1]
-        return codec.decode(version.data) if version else None
+        return json.loads(version.data) if version else None
+
+
+def _is_same(data: bytes, other: bytes) -> bool:
+    """Whether two JSON texts hold equal data, in whatever order their keys stand."""
+    if len(data) != len(other):  # another order of keys has the same length
+        return False
+    return data == other or codec.encode_sorted(json.loads(data)) == codec.encode_sorted(json.loads(other))
 
 
 def push_frame(subscription: Subscription[Any], push: Push) -> bytes:

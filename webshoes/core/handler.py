@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,8 +20,7 @@ _THREADED = '__webshoes_threaded__'
 _METHODS = '__webshoes_methods__'
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(msgspec.Struct, frozen=True):
     """A function that was found fit to be called as `fn(ctx, q)`."""
 
     fn: Callable[..., Any]
@@ -43,8 +43,7 @@ def threaded(fn: F) -> F:
     """
     if inspect.iscoroutinefunction(fn) or _is_generator(fn):
         raise TypeError(f"@threaded is for a plain def; '{_name(fn)}' is none and would never run in the thread")
-    setattr(fn, _THREADED, True)
-    return fn
+    return _marked(fn, _THREADED, True)
 
 
 def methods(*names: str) -> Callable[[F], F]:
@@ -61,10 +60,19 @@ def methods(*names: str) -> Callable[[F], F]:
     taken = frozenset(name.upper() for name in names)
 
     def mark(fn: F) -> F:
-        setattr(fn, _METHODS, taken | {'HEAD'} if 'GET' in taken else taken)
-        return fn
+        return _marked(fn, _METHODS, taken | {'HEAD'} if 'GET' in taken else taken)
 
     return mark
+
+
+def _marked(fn: F, mark: str, value: Any) -> F:
+    """A handler with a mark; one that takes none (a bound method, say) is wrapped."""
+    try:
+        setattr(fn, mark, value)
+    except AttributeError:
+        fn = typing.cast(F, functools.partial(fn))
+        setattr(fn, mark, value)
+    return fn
 
 
 def compile_handler(fn: Any, where: str) -> Handler:
@@ -99,6 +107,7 @@ def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], whe
     annotation = parameters[1].annotation
     if isinstance(annotation, str):  # from __future__ import annotations
         code = inspect.unwrap(getattr(fn, 'func', fn))
+        code = code if hasattr(code, '__globals__') else type(code).__call__  # an object that can be called
         try:
             annotation = eval(annotation, getattr(code, '__globals__', {}))  # noqa: S307  # as typing.get_type_hints does
         except Exception as exc:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections import abc
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -61,7 +63,6 @@ class Missing:
         return False
 
     __gt__ = __le__ = __ge__ = __lt__
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f'<missing parameter {missing_name(self)}>'
@@ -69,24 +70,34 @@ class Missing:
     def __needed(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
         raise missing_error(self)
 
+    def __called(self, *args: Any, **kwargs: Any) -> typing.NoReturn:
+        raise missing_error(Missing(self.__bag, self.__path[:-1] or self.__path))  # `q.a.strip()` needs `a`
+
+    __call__ = __called
+
     __int__ = __float__ = __complex__ = __index__ = __str__ = __format__ = __bytes__ = __needed
-    __iter__ = __next__ = __reversed__ = __contains__ = __len__ = __call__ = __delattr__ = __delitem__ = __needed
+    __iter__ = __next__ = __reversed__ = __contains__ = __len__ = __delattr__ = __delitem__ = __needed
     __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __divmod__ = __pow__ = __matmul__ = __needed
     __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rdivmod__ = __rpow__ = __needed
     __lshift__ = __rshift__ = __and__ = __xor__ = __or__ = __rlshift__ = __rrshift__ = __rand__ = __rxor__ = __needed
     __ror__ = __rmatmul__ = __neg__ = __pos__ = __abs__ = __invert__ = __round__ = __trunc__ = __needed
     __floor__ = __ceil__ = __enter__ = __exit__ = __fspath__ = __await__ = __aiter__ = __anext__ = __needed
+    __hash__ = __reduce_ex__ = __needed
 
 
 def missing_name(missing: Missing) -> str:
     """The dotted name of a missing parameter, as the client would have to send it."""
     bag, path = missing._Missing__bag, missing._Missing__path
-    return '.'.join(str(step) for step in (*bag.__dict__['prefix'], *path))
+    return _dotted(*bag.__dict__['prefix'], *path)
 
 
 def missing_error(missing: Missing) -> Error:
     """Error 400 that names a missing parameter."""
     return Error(400, f"Missing parameter '{missing_name(missing)}'")
+
+
+def _dotted(*steps: Any) -> str:
+    return '.'.join(map(str, steps))
 
 
 class _Shown:
@@ -99,7 +110,7 @@ class _Shown:
         return bag[self.name]
 
     def __set__(self, bag: Params, value: Any) -> None:
-        bag[self.name] = value
+        """Never called, Bag.__setattr__ comes first; with it this outranks what stands in the bag's `__dict__`."""
 
 
 class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
@@ -116,9 +127,6 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
             pb=values, sep='.', frozen=False, defstr=ValueError, defval=None, prefix=prefix
         )  # the attributes that Bag's methods read
         return params
-
-    def _placeholder(self, key: Any) -> Missing:
-        return Missing(self, (key,))
 
     def __getitem__(self, key: Any) -> Any:
         values = self.__dict__['pb']
@@ -143,17 +151,33 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
             return value
         try:
             return cast(value)
-        except (ValueError, TypeError, ArithmeticError):
+        except (ValueError, TypeError, ArithmeticError, LookupError):
             kind = getattr(cast, '__name__', 'value')
-            raise Error(400, f"Parameter '{ks}' is not a valid {kind}") from None
+            name = _dotted(*self.__dict__['prefix'], ks)
+            raise Error(400, f"Parameter '{name}' is not a valid {kind}") from None
+
+    def bag(self, ks: Any, defval: Any = None, sep: str | None = None) -> Any:
+        """As `get`, a dict as a bag that shares its content."""
+        value = self.get(ks, defval, sep)
+        return Params.of(value, (*self.__dict__['prefix'], ks)) if type(value) is dict else value
 
     def copy(self, deep: bool = False) -> Params:
         """A bag of its own; nested values are shared unless `deep`."""
         return Params.of(super().copy(deep).as_dict(), self.__dict__['prefix'])
 
-    def __ror__(self, other: Any) -> Any:
-        return Params.of({**other, **self.as_dict()}) if isinstance(other, dict) else NotImplemented
+    def __copy__(self) -> Params:
+        return self.copy()
 
+    def __reduce__(self) -> Any:
+        return Params.of, (self.as_dict(), self.__dict__['prefix'])
+
+    def __ror__(self, other: Any) -> Any:
+        if not isinstance(other, dict):
+            return NotImplemented
+        return Params.of({**(other.as_dict() if isinstance(other, Bag) else other), **self.as_dict()})
+
+
+_SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet)
 
 Bind = Callable[[dict[str, Any], Texts], Any]
 """Makes the `q` of one call of the values that came and of those among them that came as text."""
@@ -196,9 +220,12 @@ def _field_types(annotation: Any) -> dict[str, Any]:
 
 def _is_sequence(hint: Any) -> bool:
     """Whether a field takes all the values of a repeated key, and not its first."""
-    options: Iterator[Any] = iter(typing.get_args(hint) or (hint,))
-    kinds = {typing.get_origin(option) or option for option in (hint, *options)}
-    return bool(kinds & {list, set, frozenset, tuple})
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _is_sequence(hint.__origin__)
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_is_sequence, typing.get_args(hint)))
+    return (origin or hint) in _SEQUENCES
 
 
 def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
@@ -211,5 +238,5 @@ def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
 def _sentence(message: str, name: str) -> str:
     """msgspec's message, the place in it told as a parameter's name."""
     text, _, path = message.partition(' - at `')
-    place = '.'.join(part for part in (name, re.sub(r'^\$\.?|`$', '', path)) if part)
+    place = '.'.join(part for part in (name, re.sub(r'^\$\.?|`$', '', path)) if part).replace('.[', '[')
     return f"Parameter '{place}': {text[0].lower()}{text[1:]}" if place else text

@@ -15,27 +15,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler, compile_handler, unknown_key
 from webshoes.core.params import Texts
 
-RESERVED = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch'))
+# Fields of the wire itself (section 5): what a client may send, and what the server sends.
+SENT_BY_CLIENTS = frozenset(('tid', 'uid', 'off', 'since', 'cancel', 'ping'))
+SENT_BY_SERVER = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch'))
 FOLDER_KEYS = frozenset(('root', 'defpage'))
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """A folder to serve: `{'root': path, 'defpage': file}`."""
 
     root: str
     defpage: str
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A key with parameters, cut at its slashes; a parameter stands for one whole segment."""
 
     key: str
@@ -59,8 +60,7 @@ class Template:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """Where a request goes."""
 
     entry: Entry
@@ -73,8 +73,7 @@ class Match:
         return self.target.name if isinstance(self.target, Handler) else f'{self.entry.sub}/'
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """What `register` was told; each of the six is readable as `entry.sub` and as `entry['sub']`."""
 
     sub: str
@@ -85,7 +84,7 @@ class Entry:
     fm: dict[str, Any]
     templates: tuple[Template, ...] = ()
     prefixes: tuple[str, ...] = ()
-    _checked: dict[str, Handler] = field(default_factory=dict, repr=False)
+    _checked: dict[str, Handler] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         if name not in ('sub', 'cmd', 'q', 'evt', 'rep', 'fm'):
@@ -140,18 +139,9 @@ def make_entry(sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any
         TypeError: an argument or something in `fm` is of the wrong kind.
         ValueError: a name or key cannot be used; the sentence says why.
     """
-    for name, value in (('sub', sub), ('cmd', cmd), ('q', q), ('evt', evt), ('rep', rep)):
-        if not isinstance(value, str):
-            raise TypeError(f'register: {name} is a text, not {value!r}')
+    _check_names(sub, cmd, q, evt, rep)
     if not isinstance(fm, dict):
         raise TypeError(f'register: fm is a dict of functions by name, not {fm!r}')
-    if '/' in sub:
-        raise ValueError(f'register: sub is one segment of a path, without a slash, not {sub!r}')
-    for name, value in (('evt', evt), ('rep', rep)):
-        if value in RESERVED:
-            raise ValueError(f'register: {name} cannot be {value!r}, a field of the wire itself')
-    if evt and evt == (rep or 'r'):
-        raise ValueError(f'register: evt and rep cannot both be {evt!r}, a push carries the two')
     keys = [key for key in fm if isinstance(key, str)]
     if len(keys) != len(fm):
         raise TypeError(f'register: the keys of fm are texts, not {next(key for key in fm if key not in keys)!r}')
@@ -161,6 +151,25 @@ def make_entry(sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any
     for key in keys:
         entry.target(key)
     return entry
+
+
+def _check_names(sub: str, cmd: str, q: str, evt: str, rep: str) -> None:
+    for name, value in (('sub', sub), ('cmd', cmd), ('q', q), ('evt', evt), ('rep', rep)):
+        if not isinstance(value, str):
+            raise TypeError(f'register: {name} is a text, not {value!r}')
+    if '/' in sub:
+        raise ValueError(f'register: sub is one segment of a path, without a slash, not {sub!r}')
+    for name, value, reserved in (
+        ('cmd', cmd, SENT_BY_CLIENTS),
+        ('evt', evt, SENT_BY_CLIENTS | SENT_BY_SERVER),
+        ('rep', rep, SENT_BY_SERVER),
+    ):
+        if value in reserved:
+            raise ValueError(f'register: {name} cannot be {value!r}, a field of the wire itself')
+    if evt and evt == cmd:
+        raise ValueError(f'register: cmd and evt cannot both be {evt!r}, a message is one or the other')
+    if evt and evt == (rep or 'r'):
+        raise ValueError(f'register: evt and rep cannot both be {evt!r}, a push carries the two')
 
 
 def _is_pattern(key: str) -> bool:
@@ -255,8 +264,9 @@ class Registry:
         named = {entry.sub: entry for entry in owners}
         first, slash, rest = command.partition('/')
         catch_all = named.get('*')
-        if first in named and first != '*':
-            yield named[first].find(rest)
+        if first in self.entries and first != '*':
+            if first in named:
+                yield named[first].find(rest)
             if slash:
                 return
         if not slash:

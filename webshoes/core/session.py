@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from webshoes.core import codec
@@ -22,8 +21,7 @@ from webshoes.core.registry import Entry, Registry
 _STOPPING = Error(503, 'The server is stopping')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services(CallServices):
+class Services(CallServices, frozen=True, kw_only=True):
     """What the sessions of one app share.
 
     Attributes:
@@ -228,6 +226,7 @@ class Session:
             is_live = self._subscriptions.get((subscription.name, subscription.uid)) is subscription
             push = self._on.store.next_push(subscription) if is_live else None
             if push is not None:
+                self._stale.rotate(-1)  # the others have their turn before its next version
                 return push_frame(subscription, push)
             self._stale.popleft().stale = False
         return None
@@ -244,7 +243,8 @@ class Session:
         self._stopping = True
 
     def interrupt(self) -> None:
-        """Answer the calls that were accepted with 503 and end them."""
+        """As `stop`, and answer the calls that were accepted with 503 and end them."""
+        self.stop()
         self._calls.interrupt(_STOPPING)
 
     def close(self) -> None:

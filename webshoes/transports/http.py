@@ -8,6 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from multidict import CIMultiDict
 
 from webshoes.core import codec
 from webshoes.core.context import Connection, Context, Scope
@@ -26,6 +28,9 @@ class Files(Protocol):
 
     def builtin(self, path: str) -> Path | None:
         """The package's file for a path."""
+
+    def check_method(self, method: str) -> None:
+        """Raise error 405 where a file is to be changed."""
 
     async def has(self, folder: Folder, path: str) -> bool:
         """Whether a folder has a file at a path."""
@@ -71,13 +76,15 @@ class Http:
             builtin = self._files.builtin(request.path)
             match = self._find(request.path, builtin is not None)
             if builtin is not None and not await self._comes_first(match, request.path):
+                match = None
+                self._files.check_method(request.method)
                 return await self._files.file(request, builtin)
             assert match is not None
             if isinstance(match.target, Folder):
                 return await self._files.folder(request, match.target, _below(match, request.path))
             return await self._call(match, match.target, request)
         except BaseException as exc:
-            return self._error(exc, match)
+            return self._error(exc, match, request)
 
     def _find(self, path: str, may_be_none: bool) -> Match | None:
         try:
@@ -136,16 +143,18 @@ class Http:
             return web.Response(body=bytes(result), content_type='application/octet-stream', headers=HEADERS)
         return web.Response(body=codec.encode(result), content_type='application/json', headers=HEADERS)
 
-    def _error(self, exc: BaseException, match: Match | None) -> web.StreamResponse:
-        headers = dict(HEADERS)
+    def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
+        headers = CIMultiDict(HEADERS)
         if isinstance(exc, web.HTTPException):
             if exc.status < 400:
                 raise exc
-            headers |= {name: value for name, value in exc.headers.items() if not name.startswith('Content-')}
+            headers.extend((name, value) for name, value in exc.headers.items() if not name.startswith('Content-'))
+        elif exc is request.content.exception():  # it came of the handler's own reading
+            exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
         elif _is_cancelled(exc):
             raise exc  # the server stops, and has waited long enough
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
-        if error.code == 405:
+        if error.code == 405 and 'Allow' not in headers:
             taken = match.target.methods if match is not None and isinstance(match.target, Handler) else None
             headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
         return web.Response(
@@ -202,5 +211,5 @@ async def _read(reader: Callable[[], Any]) -> Any:
         raise
     except ConnectionError:
         raise Error(400, 'The connection was lost before the body was whole') from None
-    except (ValueError, LookupError, web.RequestPayloadError) as exc:
-        raise Error(400, f'The body cannot be read: {exc}') from None
+    except (ValueError, LookupError, web.RequestPayloadError, HttpProcessingError) as exc:
+        raise Error(400, f'The body cannot be read: {getattr(exc, "message", exc)}') from None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from webshoes.core import codec
 from webshoes.core.errors import Error
@@ -101,6 +101,9 @@ class Server:
             response = web.Response(status=503, body=codec.error(refusal), content_type='application/json')
             response.force_close()
             return response
+        if request.version >= HttpVersion11 and request.headers.get('Expect', '').lower() == '100-continue':
+            await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
+            request.writer.output_size = 0  # the answer itself has not begun
         if request.method == 'GET' and request.headers.get('Upgrade', '').lower() == 'websocket':
             return await self._websockets.serve(request)
         self._in_flight += 1
@@ -109,8 +112,8 @@ class Server:
         finally:
             self._in_flight -= 1
 
-    async def close(self) -> None:
-        """Take no new work, let handlers finish for half of `stop_timeout`, close the connections."""
+    async def close(self, last: Callable[[], None]) -> None:
+        """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""
         self._stopping = True
         self._listener.close()
         self._websockets.stop()
@@ -118,6 +121,7 @@ class Server:
         grace = loop.time() + self._limits.stop_timeout / 2
         while (self._in_flight or self._websockets.is_busy) and loop.time() < grace:
             await asyncio.sleep(POLL)
+        last()
         await self._websockets.close(min(CLOSING, self._limits.stop_timeout / 4))
         self._server.pre_shutdown()
         # aiohttp takes twice this: once for the handlers, once for their tasks.

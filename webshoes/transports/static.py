@@ -35,6 +35,11 @@ class Static:
         """The package's file for a path."""
         return self._builtin.get(path)
 
+    def check_method(self, method: str) -> None:
+        """Raise error 405 where a file is to be changed."""
+        if method not in ('GET', 'HEAD'):
+            raise Error(405, f'Method {method} is not taken here, only GET, HEAD')
+
     async def has(self, folder: Folder, path: str) -> bool:
         """Whether a folder has a file at a path."""
         found = await _in_thread(resolve, folder.root, path)
@@ -44,10 +49,8 @@ class Static:
         """A file, with type, ETag and Range (RFC 9110 sections 8.3, 8.8.3 and 14).
 
         Raises:
-            Error: 404, there is no such file, or it cannot be read; 405, it is to be changed.
+            Error: 404, there is no such file, or it cannot be read.
         """
-        if request.method not in ('GET', 'HEAD'):
-            raise Error(405, f'Method {request.method} is not taken here, only GET, HEAD')
         if not await _in_thread(_is_readable, path):
             raise NOT_FOUND
         return web.FileResponse(path, headers=HEADERS)
@@ -56,18 +59,21 @@ class Static:
         """What a folder has at a path: a file, or the way to the default page of a folder in it.
 
         Raises:
-            Error: 404, nothing that may be served; 405, as `file`.
+            Error: 404, nothing that may be served; 405, it is to be changed.
             web.HTTPSeeOther: to the default page.
         """
         found = await _in_thread(resolve, folder.root, path)
-        if found is not None and found.is_dir() and folder.defpage:
+        if found is None:
+            raise NOT_FOUND
+        self.check_method(request.method)
+        if found.is_dir() and folder.defpage:
             page = await _in_thread(resolve, folder.root, f'{path}/{folder.defpage}')
             if page is not None and page.is_file():
                 # One slash in front: "//host/" would lead to another site (RFC 3986 section 4.2).
                 location = f'/{quote(request.path.strip("/"))}/{quote(folder.defpage)}'.replace('//', '/', 1)
-                query = f'?{request.query_string}' if request.query_string else ''
+                query = f'?{request.rel_url.raw_query_string}' if request.query_string else ''
                 raise web.HTTPSeeOther(location + query, headers=HEADERS)
-        if found is None or path.endswith('/'):
+        if path.endswith('/'):
             raise NOT_FOUND
         return await self.file(request, found)
 

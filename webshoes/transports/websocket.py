@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from webshoes.core import codec
@@ -30,7 +31,7 @@ class WebSockets:
     """
 
     def __init__(self, services: Services, scope: MakeScope, compress: bool) -> None:
-        self._services = services
+        self._services = msgspec.structs.replace(services, unsendable=(*services.unsendable, web.StreamResponse))
         self._scope = scope
         self._compress = compress
         self._peers: set[_Peer] = set()
@@ -48,8 +49,8 @@ class WebSockets:
         )
         try:
             await ws.prepare(request)
-        except web.HTTPBadRequest as exc:
-            error = Error(400, f'Not a WebSocket handshake: {exc.text}')
+        except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
+            error = Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')
             return web.Response(status=400, body=codec.error(error), content_type='application/json')
         peer = _Peer(ws, request, limits.send_buffer, self._services.new_uid())
         peer.session = Session(self._services, self._scope(request, peer.connection, ws), peer.wake)

@@ -1,0 +1,602 @@
+"""The calls of one WebSocket: whose turn it is, how many run, and one answer to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from propertybag import Bag
+
+from webshoes.core import codec
+from webshoes.core.calls import Calls, CallServices
+from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.dispatch import Dispatcher
+from webshoes.core.errors import Error
+from webshoes.core.handler import threaded
+from webshoes.core.limits import Limits
+from webshoes.core.registry import Registry, make_entry
+
+DRIVERS: list[Driver] = []
+
+
+@pytest.fixture(autouse=True)
+def drivers_end() -> Iterator[None]:
+    """End what a test left running."""
+    yield
+    while DRIVERS:
+        DRIVERS.pop().end()
+
+
+class Cancelled(BaseException):
+    """What the driver throws into a task that is cancelled."""
+
+
+class Gate:
+    """What a handler waits for until the test opens it."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        while not self.is_open:
+            yield
+
+
+class Task:
+    """A coroutine on its way; it is cancelled once it has begun."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.coroutine = coroutine
+        self.is_cancelled = self.has_begun = self.is_done = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def step(self) -> None:
+        """Go on to the next wait."""
+        try:
+            if self.has_begun and self.is_cancelled:
+                self.is_cancelled = False
+                self.coroutine.throw(Cancelled())
+            else:
+                self.has_begun = True
+                self.coroutine.send(None)
+        except StopIteration:
+            self.is_done = True
+
+
+class Driver:
+    """Runs what is spawned, by hand."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        DRIVERS.append(self)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Task:
+        task = Task(coroutine)
+        self.tasks.append(task)
+        return task
+
+    def run(self) -> None:
+        """Let each task go on as far as it can."""
+        for _ in range(2):
+            for task in self.tasks:  # which grows meanwhile
+                task.step()
+            self.tasks = [task for task in self.tasks if not task.is_done]
+
+    def end(self) -> None:
+        """Cancel what is left: a coroutine that is never awaited is a warning, which is an error."""
+        while self.tasks:
+            for task in self.tasks:
+                task.cancel()
+            self.run()
+
+
+class Bench:
+    """The parts that calls need, and what they said."""
+
+    def __init__(self, fm: dict[str, Any], rep: str = 'r', q: str = 'q', **limits: Any) -> None:
+        self.driver = Driver()
+        self.failures: list[tuple[str, str]] = []
+        self.sent: list[Any] = []
+        self.resumed: list[Any] = []
+        self.wakes = 0
+        self.limits = Limits(**limits)
+        self.registry = Registry()
+        self.registry.add(make_entry('cmd', 'cmd', q, 'evt', rep, fm))
+        self.dispatcher = Dispatcher(
+            clock=lambda: 0.0,
+            in_thread=self.in_thread,
+            on_failure=lambda exc, where: self.failures.append((type(exc).__name__, where)),
+            on_slow=lambda name, seconds: None,
+            slow=None,
+        )
+        self.scope = Scope(
+            req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, lambda code, reason: None)
+        )
+        services = CallServices(
+            dispatcher=self.dispatcher, limits=self.limits, now=lambda: 5.0, spawn=self.driver.spawn
+        )
+        self.calls = Calls(services, self.scope, self.send, self.resumed.append, self.wake)
+
+    async def in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return fn(*args)
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(codec.decode(data))
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def call(self, fn: str, tid: Any = None, **fields: Any) -> None:
+        self.calls.accept(self.registry.find_command('cmd', fn), fn, {'cmd': fn, **fields}, tid)
+
+    @property
+    def told(self) -> list[Any]:
+        """The answers so far: the results, and the codes of the errors, each with its `tid`."""
+        return [(answer.get('tid'), answer.get('code', answer.get('r'))) for answer in self.sent]
+
+
+class Doors:
+    """Handlers that wait, each at the gate of the door it is told."""
+
+    def __init__(self) -> None:
+        self.gates: dict[str, Gate] = {}
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    async def wait(self, ctx: Context, q: Any) -> Any:
+        self.begun.append(q.door)
+        try:
+            await self.gates.setdefault(q.door, Gate())
+        finally:
+            self.ended.append(q.door)
+        return q.door
+
+    def open(self, *doors: str) -> None:
+        for door in doors:
+            self.gates.setdefault(door, Gate()).is_open = True
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Struct(msgspec.Struct):
+    x: int
+
+
+@pytest.fixture
+def doors() -> Doors:
+    return Doors()
+
+
+@pytest.fixture
+def bench(doors: Doors) -> Bench:
+    return Bench({'wait': doors.wait, 'now': lambda ctx, q: 'now'})
+
+
+# --- results ---
+
+
+@pytest.mark.parametrize(
+    ('result', 'sent'),
+    [
+        *((None, None), ({}, {}), ([], []), (0, 0), (False, False), ('', ''), ('text', 'text'), (b'\x00', 'AA==')),
+        *((Bag({'a': {'b': 1}}), {'a': {'b': 1}}), (Point(1), {'x': 1}), (Struct(1), {'x': 1}), (float('nan'), None)),
+    ],
+)
+@pytest.mark.parametrize('tid', [None, 'x'])
+def test_result(result: Any, sent: Any, tid: Any) -> None:
+    """Every result is one reply, under `rep`, with the `tid` where there was one."""
+    bench = Bench({'f': lambda ctx, q: result})
+    bench.call('f', tid)
+    assert bench.sent == [{'r': sent, 't': 5.0} | ({'tid': tid} if tid else {})]
+
+
+@pytest.mark.parametrize(
+    ('result', 'frame'), [({'a': 1, 'tid': 'mine'}, {'a': 1}), ([1], {'r': [1]}), (Point(1), {'r': {'x': 1}})]
+)
+def test_merged_result(result: Any, frame: Any) -> None:
+    """Where `rep` is '' a dict is merged, and the server's `tid` wins."""
+    bench = Bench({'f': lambda ctx, q: result}, rep='')
+    bench.call('f', 'x')
+    assert bench.sent == [{'tid': 'x', 't': 5.0} | frame]
+
+
+@pytest.mark.parametrize(
+    ('result', 'code', 'failures'),
+    [
+        (Path('/etc/passwd'), 406, []),
+        (PurePosixPath('x'), 406, []),
+        (object(), 500, [('TypeError', 'cmd/f')]),
+        ({1, 2}, 500, [('TypeError', 'cmd/f')]),
+    ],
+)
+def test_result_that_cannot_be_sent(result: Any, code: int, failures: Any) -> None:
+    """A file is 406 over WebSocket; what cannot be JSON is a failure of the handler, of async ones too."""
+
+    async def later(ctx: Any, q: Any) -> Any:
+        return result
+
+    bench = Bench({'f': lambda ctx, q: result, 'later': later})
+    bench.call('f', 'x')
+    bench.call('later', 'y')
+    bench.driver.run()
+    assert bench.told == [('x', code), ('y', code)]
+    assert bench.failures == failures + [(kind, 'cmd/later') for kind, _ in failures]
+
+
+def test_types_that_only_http_can_send() -> None:
+    """What a face says it cannot send is 406, and an exception among it is as if it were raised."""
+    bench = Bench({'plain': lambda ctx, q: web.Response(), 'gone': lambda ctx, q: web.HTTPGone()})
+    services = CallServices(
+        dispatcher=bench.dispatcher,
+        limits=bench.limits,
+        now=lambda: 5.0,
+        spawn=bench.driver.spawn,
+        unsendable=(web.StreamResponse,),
+    )
+    bench.calls = Calls(services, bench.scope, bench.send, bench.resumed.append, bench.wake)
+    bench.call('plain')
+    bench.call('gone')
+    assert bench.told == [(None, 406), (None, 410)]
+
+
+@pytest.mark.parametrize(
+    ('raised', 'code', 'message', 'failures'),
+    [
+        (Error(404, 'No such cell'), 404, 'No such cell', []),
+        (web.HTTPForbidden(text='No'), 403, 'No', []),
+        (ValueError('secret'), 500, 'Server error', [('ValueError', 'cmd/f')]),
+        (SystemExit(1), 500, 'Server error', [('SystemExit', 'cmd/f')]),
+        (Cancelled(), 500, 'Server error', [('Cancelled', 'cmd/f')]),
+        (StopIteration(), 500, 'Server error', [('StopIteration', 'cmd/f')]),
+    ],
+)
+def test_error(raised: BaseException, code: int, message: str, failures: Any) -> None:
+    """What a handler raises is its answer; what is nobody's answer is 500, hidden and told."""
+
+    def fn(ctx: Any, q: Any) -> Any:
+        raise raised
+
+    bench = Bench({'f': fn})
+    bench.call('f', 'x')
+    assert bench.sent == [{'error': message, 'code': code, 'tid': 'x'}]
+    assert bench.failures == failures
+    assert not bench.calls.is_busy
+
+
+@pytest.mark.parametrize('fn', [lambda ctx, q: int(q.a), lambda ctx, q: {'a': q.a}, lambda ctx, q: q.a])
+def test_missing_parameter(fn: Any) -> None:
+    """A parameter that was not sent is 400 naming it, whether it is used, sent back within a result or alone."""
+    bench = Bench({'f': fn})
+    bench.call('f', 'x')
+    bench.driver.run()
+    assert bench.sent == [{'error': "Missing parameter 'a'", 'code': 400, 'tid': 'x'}]
+    assert not bench.failures
+
+
+# --- arguments ---
+
+
+@pytest.mark.parametrize(
+    ('field', 'fields', 'values'),
+    [
+        ('q', {'q': {'a': 1}}, {'a': 1}),
+        ('q', {'q': {'a': 1}, 'b': 2}, {'a': 1}),
+        ('q', {'q': {}}, {}),
+        ('q', {'q': None}, {}),
+        ('q', {'a': 1}, {'cmd': 'f', 'a': 1}),
+        ('', {'a': 1, 'q': {'b': 2}}, {'cmd': 'f', 'a': 1, 'q': {'b': 2}}),
+        ('', {'': 1}, {'cmd': 'f', '': 1}),
+    ],
+)
+def test_arguments(field: str, fields: dict[str, Any], values: Any) -> None:
+    """`q` is what stands in the entry's `q` field where the message has it, else the whole message."""
+    bench = Bench({'f': lambda ctx, q: q}, q=field)
+    bench.call('f', **fields)
+    assert bench.sent == [{'r': values, 't': 5.0}]
+
+
+@pytest.mark.parametrize('value', [[], [1], 'a', 3, True, False, 0, ''])
+def test_arguments_of_a_wrong_kind(value: Any) -> None:
+    """A `q` field that holds no object is 400, naming the field."""
+    bench = Bench({'f': lambda ctx, q: q})
+    bench.call('f', 'x', q=value)
+    assert bench.sent == [{'error': "'q' is a JSON object", 'code': 400, 'tid': 'x'}]
+
+
+def test_context(bench: Bench) -> None:
+    """The context tells command and `tid` as they came, and the method WS."""
+    seen: list[Context] = []
+    bench.registry.entries['cmd'].fm['seen'] = lambda ctx, q: seen.append(ctx)
+    bench.call('seen', 7)
+    assert (seen[0].p, seen[0].tid, seen[0].method, seen[0].session) == ('seen', 7, 'WS', bench.scope.session)
+
+
+# --- order ---
+
+
+def test_a_plain_function_is_answered_at_once(bench: Bench) -> None:
+    """A plain def is answered where it is called, and wakes nobody."""
+    bench.call('now')
+    assert bench.told == [(None, 'now')]
+    assert (bench.wakes, bench.calls.is_busy, bench.calls.turn_is_taken) == (0, False, False)
+
+
+@pytest.mark.parametrize('fn', ['wait', 'thread'])
+def test_what_is_answered_later_wakes(bench: Bench, doors: Doors, fn: str) -> None:
+    """An answer that comes on its own wakes the sender."""
+    bench.registry.entries['cmd'].fm['thread'] = threaded(lambda ctx, q: q.door)
+    doors.open('a')
+    bench.call(fn, 'x', q={'door': 'a'})
+    assert (bench.told, bench.calls.is_busy) == ([], True)
+    bench.driver.run()
+    assert (bench.told, bench.wakes, bench.calls.is_busy) == ([('x', 'a')], 1, False)
+
+
+def test_calls_with_tid_overtake(bench: Bench, doors: Doors) -> None:
+    """A call with a `tid` holds up nobody, and answers when it is done."""
+    bench.call('wait', 'slow', q={'door': 'a'})
+    bench.call('wait', 'quick', q={'door': 'b'})
+    bench.call('now', 'at once')
+    bench.call('now')
+    doors.open('b')
+    bench.driver.run()
+    assert bench.told == [('at once', 'now'), (None, 'now'), ('quick', 'b')]
+    doors.open('a')
+    bench.driver.run()
+    assert bench.told[-1] == ('slow', 'a')
+
+
+def test_a_call_without_tid_holds_the_turn(bench: Bench, doors: Doors) -> None:
+    """What comes behind a call without `tid` comes back when it is answered, in order."""
+    bench.call('wait', q={'door': 'a'})
+    assert bench.calls.turn_is_taken
+    bench.calls.wait_for_turn('second')
+    bench.calls.wait_for_turn('third')
+    bench.driver.run()
+    assert not bench.resumed
+    doors.open('a')
+    bench.driver.run()
+    assert (bench.told, bench.resumed) == ([(None, 'a')], ['second', 'third'])
+    assert not bench.calls.turn_is_taken
+
+
+def test_the_turn_is_taken_by_what_comes_back(bench: Bench, doors: Doors) -> None:
+    """A message that comes back and takes the turn holds up those behind it."""
+    bench.calls = Calls(
+        CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=bench.driver.spawn),
+        bench.scope,
+        bench.send,
+        lambda door: bench.call('wait', q={'door': door}),
+        bench.wake,
+    )
+    bench.call('wait', q={'door': 'a'})
+    for door in 'bcd':
+        bench.calls.wait_for_turn(door)
+    doors.open('a', 'b', 'd')
+    bench.driver.run()
+    assert (doors.begun, bench.told) == (['a', 'b', 'c'], [(None, 'a'), (None, 'b')])
+    doors.open('c')
+    bench.driver.run()
+    assert bench.told == [(None, 'a'), (None, 'b'), (None, 'c'), (None, 'd')]
+
+
+def test_thousands_that_waited(doors: Doors) -> None:
+    """However many waited, they are let go one after another and not from within one another."""
+    bench = Bench({'wait': doors.wait}, max_queued=5000)
+    bench.call('wait', q={'door': 'a'})
+    for number in range(5000):
+        bench.calls.wait_for_turn(number)
+    doors.open('a')
+    bench.driver.run()
+    assert bench.resumed == list(range(5000))
+
+
+def test_tid_in_flight(bench: Bench, doors: Doors) -> None:
+    """A `tid` that is in flight is 400; once answered it can be used again."""
+    bench.call('wait', 'x', q={'door': 'a'})
+    with pytest.raises(Error, match='\'tid\' "x" is in flight already') as caught:
+        bench.call('now', 'x')
+    assert caught.value.code == 400
+    doors.open('a')
+    bench.driver.run()
+    bench.call('now', 'x')
+    assert bench.told == [('x', 'a'), ('x', 'now')]
+
+
+# --- limits ---
+
+
+def test_places(doors: Doors) -> None:
+    """Past `max_in_flight` calls wait for a place, and begin in their order."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=2)
+    for door in 'abcd':
+        bench.call('wait', door, q={'door': door})
+    bench.driver.run()
+    assert doors.begun == ['a', 'b']
+    doors.open('b')
+    bench.driver.run()
+    assert doors.begun == ['a', 'b', 'c']
+    doors.open('a', 'c', 'd')
+    bench.driver.run()
+    assert (bench.told, bench.calls.is_busy) == ([('b', 'b'), ('a', 'a'), ('c', 'c'), ('d', 'd')], False)
+
+
+def test_a_call_without_tid_waits_for_a_place(doors: Doors) -> None:
+    """A call without `tid` holds the turn while it waits for a place."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1)
+    bench.call('wait', 'x', q={'door': 'a'})
+    bench.call('wait', q={'door': 'b'})
+    assert bench.calls.turn_is_taken
+    bench.calls.wait_for_turn('next')
+    doors.open('a', 'b')
+    bench.driver.run()
+    assert (bench.told, bench.resumed) == ([('x', 'a'), (None, 'b')], ['next'])
+
+
+def test_tid_that_waits_for_a_place(doors: Doors) -> None:
+    """The `tid` of a call that waits for a place is in flight."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1)
+    bench.call('wait', 'x', q={'door': 'a'})
+    bench.call('wait', 'y', q={'door': 'b'})
+    with pytest.raises(Error, match='in flight'):
+        bench.call('wait', 'y', q={'door': 'c'})
+
+
+def test_too_many_wait(doors: Doors) -> None:
+    """Past `max_queued` a message is 429, whatever it waits for, and leaves no trace."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1, max_queued=2)
+    bench.call('wait', q={'door': 'a'})
+    bench.call('wait', 'x', q={'door': 'b'})
+    bench.calls.wait_for_turn('last')
+    with pytest.raises(Error, match='2 messages of this connection are waiting already') as caught:
+        bench.calls.wait_for_turn('too many')
+    assert caught.value.code == 429
+    with pytest.raises(Error, match='waiting already'):
+        bench.call('wait', 'y', q={'door': 'c'})
+    doors.open('a', 'b', 'c')
+    bench.driver.run()
+    bench.call('wait', 'y', q={'door': 'c'})
+    bench.driver.run()
+    assert (bench.told, bench.resumed) == ([(None, 'a'), ('x', 'b'), ('y', 'c')], ['last'])
+
+
+# --- ends ---
+
+
+def test_cancel(bench: Bench, doors: Doors) -> None:
+    """A call that is cancelled is answered by 499, once, and the handler is interrupted where it waits."""
+    bench.call('wait', 'x', q={'door': 'a'})
+    bench.driver.run()
+    assert bench.calls.cancel('x')
+    assert bench.sent == [{'error': 'Cancelled', 'code': 499, 'tid': 'x'}]
+    assert (doors.ended, bench.calls.is_busy) == ([], True)
+    bench.driver.run()
+    assert (doors.ended, bench.calls.is_busy, len(bench.sent), bench.failures) == (['a'], False, 1, [])
+
+
+@pytest.mark.parametrize('tid', ['y', '', 0, None])
+def test_cancel_what_is_not_there(bench: Bench, tid: Any) -> None:
+    """A cancel that finds nothing says so."""
+    bench.call('wait', 'x', q={'door': 'a'})
+    assert not bench.calls.cancel(tid)
+    assert not bench.sent
+
+
+def test_cancel_what_is_answered(bench: Bench) -> None:
+    """A call that is answered cannot be cancelled any more."""
+    bench.call('now', 'x')
+    assert not bench.calls.cancel('x')
+    assert len(bench.sent) == 1
+
+
+def test_cancel_before_it_begins(bench: Bench, doors: Doors) -> None:
+    """A call that is cancelled before its handler has begun is answered once."""
+    bench.call('wait', 'x', q={'door': 'a'})
+    assert bench.calls.cancel('x')
+    bench.driver.run()
+    assert (bench.told, bench.calls.is_busy) == ([('x', 499)], False)
+
+
+def test_cancel_what_waits_for_a_place(doors: Doors) -> None:
+    """A call that waits for a place and is cancelled never begins."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1)
+    for door in 'abc':
+        bench.call('wait', door, q={'door': door})
+    assert bench.calls.cancel('b')
+    doors.open('a', 'c')
+    bench.driver.run()
+    assert (bench.told, doors.begun) == ([('b', 499), ('a', 'a'), ('c', 'c')], ['a', 'c'])
+
+
+def test_a_cancelled_call_keeps_its_place_until_it_ends(doors: Doors) -> None:
+    """A handler that is cancelled and still at work holds its place: the limit is of handlers, not of answers."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1)
+    bench.call('wait', 'x', q={'door': 'a'})
+    bench.driver.run()
+    bench.calls.cancel('x')
+    bench.call('wait', 'y', q={'door': 'b'})
+    assert doors.begun == ['a']
+    bench.driver.run()
+    assert doors.begun == ['a', 'b']
+
+
+def test_a_handler_that_will_not_be_cancelled(bench: Bench, doors: Doors) -> None:
+    """A handler that goes on after it was cancelled is not answered twice; its `tid` is free meanwhile."""
+
+    async def stubborn(ctx: Any, q: Any) -> Any:
+        try:
+            await doors.wait(ctx, q)
+        except Cancelled:
+            await doors.gates.setdefault('b', Gate())
+        return 'done all the same'
+
+    bench.registry.entries['cmd'].fm['stubborn'] = stubborn
+    bench.call('stubborn', 'x', q={'door': 'a'})
+    bench.driver.run()
+    bench.calls.cancel('x')
+    bench.driver.run()
+    bench.call('now', 'x')
+    doors.open('b')
+    bench.driver.run()
+    assert (bench.told, bench.calls.is_busy) == ([('x', 499), ('x', 'now')], False)
+
+
+@pytest.mark.parametrize('limit', [1, 2, None])
+def test_interrupt(doors: Doors, limit: int | None) -> None:
+    """All calls are answered with the error, those that wait for a place too, and each but once."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=limit)
+    for door in 'abc':
+        bench.call('wait', door, q={'door': door})
+    bench.driver.run()
+    bench.calls.cancel('a')
+    bench.calls.interrupt(Error(503, 'stopping'))
+    bench.driver.run()
+    assert sorted(bench.told) == [('a', 499), ('b', 503), ('c', 503)]
+    assert (bench.calls.is_busy, sorted(doors.ended)) == (False, sorted(doors.begun))
+
+
+def test_interrupt_lets_go_what_waits_for_its_turn(bench: Bench, doors: Doors) -> None:
+    """What waits for its turn comes back, for whoever takes it to refuse: nothing is swallowed."""
+    bench.call('wait', q={'door': 'a'})
+    bench.calls.wait_for_turn('second')
+    bench.calls.interrupt(Error(503, 'stopping'))
+    assert (bench.told, bench.resumed) == ([(None, 503)], ['second'])
+
+
+def test_abandon(doors: Doors) -> None:
+    """When nobody listens any more what waits never begins, and what runs goes on to its end."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1)
+    bench.call('wait', q={'door': 'a'})
+    bench.calls.wait_for_turn('second')
+    bench.call('wait', 'x', q={'door': 'b'})
+    bench.calls.abandon()
+    assert bench.calls.is_busy
+    doors.open('a', 'b')
+    bench.driver.run()
+    assert (doors.ended, bench.resumed, bench.calls.is_busy) == (['a'], [], False)
+
+
+def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
+    """A loop that runs a task at once, before it gives the task, disturbs nothing."""
+    bench = Bench({'wait': doors.wait})
+
+    def spawn(coroutine: Coroutine[Any, Any, None]) -> Task:
+        task = Task(coroutine)
+        task.step()
+        return task
+
+    services = CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=spawn)
+    bench.calls = Calls(services, bench.scope, bench.send, bench.resumed.append, bench.wake)
+    doors.open('a')
+    bench.call('wait', 'x', q={'door': 'a'})
+    assert (bench.told, bench.calls.is_busy) == ([('x', 'a')], False)
