@@ -333,9 +333,8 @@ def test_find_command(command: str, to: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'command', 
+    'command',
     ['one/frog', 'one/', 'h', 'm', 'mute/m', 'mute/thing', 'far/h', 'far/thing', 'a/b/c', '{any}/{any}', 'thing/7'],
-
 )
 def test_find_command_nowhere(command: str) -> None:
     """What no entry of the field has is 404, and no function of another field is reached."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
-from multidict import CIMultiDict
 
 from webshoes.core import codec
 from webshoes.core.context import Connection, Context, Scope
@@ -144,22 +143,22 @@ class Http:
         return web.Response(body=codec.encode(result), content_type='application/json', headers=HEADERS)
 
     def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
-        headers = CIMultiDict(HEADERS)
-        if isinstance(exc, web.HTTPException):
-            if exc.status < 400:
-                raise exc
-            headers.extend((name, value) for name, value in exc.headers.items() if not name.startswith('Content-'))
-        elif exc is request.content.exception():  # it came of the handler's own reading
+        if isinstance(exc, web.HTTPException) and exc.status < 400:
+            raise exc
+        if exc is request.content.exception():  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
         elif _is_cancelled(exc):
             raise exc  # the server stops, and has waited long enough
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
-        if error.code == 405 and 'Allow' not in headers:
-            taken = match.target.methods if match is not None and isinstance(match.target, Handler) else None
-            headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
-        return web.Response(
-            status=error.code, body=codec.error(error), content_type='application/json', headers=headers
+        response = web.Response(
+            status=error.code, body=codec.error(error), content_type='application/json', headers=HEADERS
         )
+        if isinstance(exc, web.HTTPException):
+            response.headers.extend((name, value) for name, value in exc.headers.items() if name[:8] != 'Content-')
+        if error.code == 405 and 'Allow' not in response.headers:
+            taken = match.target.methods if match is not None and isinstance(match.target, Handler) else None
+            response.headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
+        return response
 
 
 def _connection(request: web.BaseRequest) -> Connection:
