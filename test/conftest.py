@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -44,6 +46,26 @@ class Peer:
         return answer
 
 
+def exchange(wsa: WebShoesApp, request: bytes) -> bytes:
+    """Send these very bytes, and return all that comes until the server closes the connection."""
+    with socket.create_connection(('127.0.0.1', wsa.port), timeout=TIMEOUT) as connection:
+        connection.sendall(request)
+        received = b''
+        while chunk := connection.recv(65536):
+            received += chunk
+        return received
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was() -> Iterator[None]:
+    """Undo what an app with `verbose` does to the logger that all apps share."""
+    log = logging.getLogger('webshoes')
+    level, handlers = log.level, log.handlers[:]
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Start an app on a free port with these functions in entry `cmd`; it is stopped after the test.
@@ -69,6 +91,8 @@ def open_peer() -> Iterator[Callable[..., Peer]]:
 
         def open_one(wsa: WebShoesApp, path: str = '/', **settings: Any) -> Peer:
             url = wsa.url.replace('http', 'ws', 1) + path
-            return Peer(stack.enter_context(connect(url, max_size=None, open_timeout=TIMEOUT, **settings)))
+            return Peer(
+                stack.enter_context(connect(url, max_size=None, max_queue=None, open_timeout=TIMEOUT, **settings))
+            )
 
         yield open_one

@@ -17,9 +17,9 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.limits import Limits, over
 from webshoes.core.registry import Folder, Match, Registry
+from webshoes.headers import HEADERS, JSON
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
-HEADERS = {'X-Content-Type-Options': 'nosniff'}
 
 
 class Files(Protocol):
@@ -133,6 +133,7 @@ class Http:
         if isinstance(result, web.HTTPException):
             raise result
         if isinstance(result, web.StreamResponse):
+            result.headers.setdefault('Server', HEADERS['Server'])
             return result
         if isinstance(result, PurePath):
             return await self._files.file(request, Path(result))
@@ -140,19 +141,17 @@ class Http:
             return web.Response(text=result, headers=HEADERS)
         if isinstance(result, (bytes, bytearray, memoryview)):
             return web.Response(body=bytes(result), content_type='application/octet-stream', headers=HEADERS)
-        return web.Response(body=codec.encode(result), content_type='application/json', headers=HEADERS)
+        return web.Response(body=codec.encode(result), headers=JSON)
 
     def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
             raise exc
         if exc is request.content.exception():  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
-        elif _is_cancelled(exc):
-            raise exc  # the server stops, and has waited long enough
+        elif _is_cancelled(exc) or (isinstance(exc, ConnectionError) and _is_gone(request)):
+            raise exc  # the server stops, and has waited long enough; or nobody is there to be answered
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
-        response = web.Response(
-            status=error.code, body=codec.error(error), content_type='application/json', headers=HEADERS
-        )
+        response = web.Response(status=error.code, body=codec.error(error), headers=JSON)
         if isinstance(exc, web.HTTPException):
             response.headers.extend((name, value) for name, value in exc.headers.items() if name[:8] != 'Content-')
         if error.code == 405 and 'Allow' not in response.headers:
@@ -182,6 +181,11 @@ def _is_cancelled(exc: BaseException) -> bool:
     """Whether this very task is being ended; a handler may raise CancelledError of its own."""
     task = asyncio.current_task()
     return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _is_gone(request: web.BaseRequest) -> bool:
+    """Whether the client has left."""
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _json(request: web.BaseRequest) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
-from webshoes.core.errors import Error
+from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.limits import Limits
+from webshoes.headers import JSON
 from webshoes.log import log
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -51,7 +53,7 @@ class Server:
         self._limits = limits
         self._in_flight = 0
         self._stopping = False
-        self._server: web.Server
+        self._server: _HttpServer
         self._listener: asyncio.AbstractServer
 
     async def open(self, addr: str, port: int) -> int:
@@ -67,7 +69,7 @@ class Server:
         Raises:
             OSError: the port is in use, or the address is not ours.
         """
-        self._server = web.Server(
+        self._server = _HttpServer(
             self._serve, request_factory=self._request, access_log=None, logger=log, keepalive_timeout=75.0
         )
         loop = asyncio.get_running_loop()
@@ -97,10 +99,7 @@ class Server:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
-            refusal = Error(503, 'The server is stopping')
-            response = web.Response(status=503, body=codec.error(refusal), content_type='application/json')
-            response.force_close()
-            return response
+            return _refusal(Error(503, 'The server is stopping'))
         if request.version >= HttpVersion11 and request.headers.get('Expect', '').lower() == '100-continue':
             await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
             request.writer.output_size = 0  # the answer itself has not begun
@@ -126,3 +125,42 @@ class Server:
         self._server.pre_shutdown()
         # aiohttp takes twice this: once for the handlers, once for their tasks.
         await self._server.shutdown(min(CLOSING, self._limits.stop_timeout / 4) / 2)
+
+
+class _HttpServer(web.Server):
+    """aiohttp's server, its connections ours."""
+
+    def __call__(self) -> _RequestHandler:
+        """A new connection."""
+        return _RequestHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _RequestHandler(web.RequestHandler):
+    """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to bytes that are no request, or to a failure that none of our own gates met."""
+        if request.writer.output_size > 0:
+            raise ConnectionError('a response has begun already, and cannot become an error')
+        if status >= 500:
+            log.error('a request failed', exc_info=exc)
+            return _refusal(Error(500, SERVER_ERROR))
+        log.debug('no request came from %s', request.remote, exc_info=exc)
+        if isinstance(exc, LineTooLong):
+            return _refusal(Error(431, 'The request line or a header is too long'))
+        return _refusal(Error(400, 'Not an HTTP request'))
+
+
+def _refusal(error: Error) -> web.Response:
+    """An error that ends its connection."""
+    response = web.Response(status=error.code, body=codec.error(error), headers=JSON)
+    response.force_close()
+    return response

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from webshoes.core.errors import Error
 from webshoes.core.registry import Folder
+from webshoes.headers import HEADERS
 
 T = TypeVar('T')
 Args = TypeVarTuple('Args')
 
-HEADERS = {'X-Content-Type-Options': 'nosniff'}
 NOT_FOUND = Error(404, 'Not found')
 
 

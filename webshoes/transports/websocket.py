@@ -13,6 +13,7 @@ from webshoes.core import codec
 from webshoes.core.context import Connection, Scope
 from webshoes.core.errors import Error
 from webshoes.core.session import Services, Session
+from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
 
 BATCH = 64 * 1024  # bytes that are taken from a session in one go
@@ -47,11 +48,13 @@ class WebSockets:
             decode_text=False,
             writer_limit=0,  # look at the transport's high-water mark after each frame
         )
+        ws.headers['Server'] = HEADERS['Server']
         try:
             await ws.prepare(request)
         except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
             error = Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')
-            return web.Response(status=400, body=codec.error(error), content_type='application/json')
+            headers = {**JSON, 'Sec-WebSocket-Version': '13'}  # RFC 6455 section 4.2.2
+            return web.Response(status=400, body=codec.error(error), headers=headers)
         peer = _Peer(ws, request, limits.send_buffer, self._services.new_uid())
         peer.session = Session(self._services, self._scope(request, peer.connection, ws), peer.wake)
         self._peers.add(peer)

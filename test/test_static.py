@@ -1,0 +1,403 @@
+"""Folders and the package's own files (section 4): what is served, and that nothing else ever is."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import webshoes as ws
+
+from .conftest import TIMEOUT, Serve, exchange
+
+SECRET = b'a secret'
+
+
+def call(wsa: ws.WebShoesApp, path: str, method: str = 'GET', **headers: str) -> requests.Response:
+    return requests.request(method, wsa.url + path, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+
+
+def get_raw(wsa: ws.WebShoesApp, path: bytes) -> tuple[int, bytes]:
+    """Ask for this very path; the status and the body."""
+    received = exchange(wsa, b'GET ' + path + b' HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    head, _, body = received.partition(b'\r\n\r\n')
+    return int(head.split()[1]), body
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder to serve, and beside it what is not."""
+    files = {
+        'root/index.html': b'<p>home</p>',
+        'root/a.txt': b'0123456789',
+        'root/sub/index.html': b'<p>sub</p>',
+        'root/sub/b.css': b'p {}',
+        'root/bare/c.txt': b'c',
+        'root/evil.example/index.html': b'<p>evil</p>',
+        'root/a b ☃/index.html': b'<p>snow</p>',
+        'root/..hidden': b'dots',
+        'root/%2e%2e': b'percent',
+        'root/empty.txt': b'',
+        'secret.txt': SECRET,
+        'root.txt': SECRET,
+        'rooted/secret.txt': SECRET,
+    }
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / 'root'
+
+
+@pytest.fixture
+def site(serve: Serve, root: Path) -> ws.WebShoesApp:
+    """The folder under `/site` and everywhere else, with default pages."""
+    wsa = serve()
+    folder = {'root': str(root), 'defpage': 'index.html'}
+    wsa.register('site', '', '', '', '', {'*': folder})
+    wsa.register('*', '', '', '', '', {'*': folder})
+    return wsa
+
+
+prefixes = pytest.mark.parametrize('prefix', ['', '/site'], ids=['everywhere', 'entry'])
+
+
+# --- what is served ---
+
+
+@prefixes
+@pytest.mark.parametrize(
+    ('path', 'content'),
+    {
+        '/a.txt': b'0123456789',
+        '/sub/b.css': b'p {}',
+        '/sub%2Fb.css': b'p {}',
+        '//sub///b.css': b'p {}',
+        '/sub/index.html': b'<p>sub</p>',
+        '/a%20b%20%E2%98%83/index.html': b'<p>snow</p>',
+        '/..hidden': b'dots',
+        '/%252e%252e': b'percent',
+        '/empty.txt': b'',
+        '/a.txt?v=../secret': b'0123456789',
+    }.items(),
+)
+def test_file(site: ws.WebShoesApp, prefix: str, path: str, content: bytes) -> None:
+    """A path below the entry's prefix reads the file of that name below the root."""
+    assert get_raw(site, (prefix + path).encode()) == (200, content)
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    {
+        'index.html': 'text/html',
+        'sub/b.css': 'text/css',
+        'a.txt': 'text/plain',
+        '..hidden': 'application/octet-stream',
+    }.items(),
+)
+def test_type(site: ws.WebShoesApp, name: str, kind: str) -> None:
+    """A file has the type of its name, never to be guessed at by a browser."""
+    headers = call(site, f'/{name}').headers
+    assert (headers['Content-Type'], headers['X-Content-Type-Options']) == (kind, 'nosniff')
+
+
+def test_head(site: ws.WebShoesApp) -> None:
+    """HEAD has the headers of GET and no body."""
+    received = exchange(site, b'HEAD /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    assert received.startswith(b'HTTP/1.1 200 OK\r\n')
+    assert b'\r\nContent-Length: 10\r\n' in received
+    assert received.endswith(b'\r\n\r\n')
+
+
+def test_etag(site: ws.WebShoesApp, root: Path) -> None:
+    """A client that has the file is told 304, until the file changes."""
+    etag = call(site, '/a.txt').headers['ETag']
+    response = call(site, '/a.txt', **{'If-None-Match': etag})
+    assert (response.status_code, response.content, response.headers['ETag']) == (304, b'', etag)
+    (root / 'a.txt').write_text('changed')
+    assert call(site, '/a.txt', **{'If-None-Match': etag}).text == 'changed'
+
+
+def test_last_modified(site: ws.WebShoesApp, root: Path) -> None:
+    """A client that has the file since its last change is told 304."""
+    os.utime(root / 'a.txt', (1_000_000_000, 1_000_000_000))
+    date = call(site, '/a.txt').headers['Last-Modified']
+    assert date == 'Sun, 09 Sep 2001 01:46:40 GMT'
+    assert call(site, '/a.txt', **{'If-Modified-Since': date}).status_code == 304
+    assert call(site, '/a.txt', **{'If-Modified-Since': 'no date'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ('asked', 'status', 'body'),
+    [
+        ('bytes=2-4', 206, '234'),
+        ('bytes=7-', 206, '789'),
+        ('bytes=-3', 206, '789'),
+        ('bytes=5-500', 206, '56789'),
+    ],
+)
+def test_range(site: ws.WebShoesApp, asked: str, status: int, body: str) -> None:
+    """A range of a file is sent as 206."""
+    response = call(site, '/a.txt', Range=asked)
+    assert (response.status_code, response.text) == (status, body)
+
+
+@pytest.mark.parametrize('asked', ['bytes=10-', 'bytes=5-4', 'bytes=a-b', 'lines=1-2', 'bytes=1-2,4-5', ''])
+def test_range_that_cannot_be(site: ws.WebShoesApp, caplog: pytest.LogCaptureFixture, asked: str) -> None:
+    """A range that makes no sense is 416 with the size, or the whole file, and no news for the log."""
+    response = call(site, '/a.txt', Range=asked)
+    if response.status_code == 416:
+        assert response.headers['Content-Range'] == 'bytes */10'
+    else:
+        assert (response.status_code, response.text) == (200, '0123456789')
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize('suffix', ['gz', 'br'])
+def test_compressed_sibling(site: ws.WebShoesApp, root: Path, suffix: str) -> None:
+    """A client that takes it gets the compressed file beside the one it asks for, told as such."""
+    packed = gzip.compress(b'0123456789')
+    (root / f'a.txt.{suffix}').write_bytes(packed)
+    coding = {'gz': 'gzip', 'br': 'br'}[suffix]
+    request = f'GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: {coding}\r\n\r\n'
+    head, _, body = exchange(site, request.encode()).partition(b'\r\n\r\n')
+    assert body == packed
+    assert f'\r\nContent-Encoding: {coding}\r\n'.encode() in head
+    assert b'\r\nContent-Type: text/plain\r\n' in head
+
+
+def test_no_compressed_sibling_unasked(site: ws.WebShoesApp, root: Path) -> None:
+    """A client that takes no compression gets the file itself."""
+    (root / 'a.txt.gz').write_bytes(b'packed')
+    assert call(site, '/a.txt', **{'Accept-Encoding': 'identity'}).text == '0123456789'
+
+
+@pytest.mark.parametrize('method', ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'])
+@pytest.mark.parametrize('path', ['/a.txt', '/sub/', '/webshoes.js', '/site/a.txt'])
+def test_other_methods(site: ws.WebShoesApp, method: str, path: str) -> None:
+    """A file takes GET and HEAD, and says so."""
+    response = call(site, path, method)
+    assert (response.status_code, response.json()['code']) == (405, 405)
+    assert response.headers['Allow'] == 'GET, HEAD'
+
+
+def test_other_method_on_nothing(site: ws.WebShoesApp) -> None:
+    """What is not there is 404 for every method."""
+    assert call(site, '/nothing', 'POST').status_code == 404
+
+
+def test_functions_beside_a_folder(serve: Serve, root: Path) -> None:
+    """A folder takes what the functions of its entry do not."""
+    wsa = serve({'*': {'root': root}, 'a.txt': lambda ctx, q: 'a function'})
+    assert (call(wsa, '/cmd/a.txt').text, call(wsa, '/cmd/sub/b.css').text) == ('a function', 'p {}')
+
+
+def test_root_that_comes_later(serve: Serve, tmp_path: Path) -> None:
+    """A root that does not exist holds nothing, until it does."""
+    wsa = serve({'*': {'root': tmp_path / 'later'}})
+    assert call(wsa, '/cmd/a.txt').status_code == 404
+    (tmp_path / 'later').mkdir()
+    (tmp_path / 'later/a.txt').write_text('here')
+    assert call(wsa, '/cmd/a.txt').text == 'here'
+
+
+def test_root_that_is_a_link(serve: Serve, root: Path, tmp_path: Path) -> None:
+    """A root may be a link, and so may what stays inside."""
+    (tmp_path / 'link').symlink_to(root)
+    (root / 'inside').symlink_to(root / 'sub')
+    assert call(serve({'*': {'root': tmp_path / 'link'}}), '/cmd/inside/b.css').text == 'p {}'
+
+
+# --- default pages ---
+
+
+@pytest.mark.parametrize(
+    ('path', 'location'),
+    {
+        '/': '/index.html',
+        '//': '/index.html',
+        '/?a=b&c': '/index.html?a=b&c',
+        '/?a=b%26c%3D%2B': '/index.html?a=b%26c%3D%2B',
+        '/?a=%0D%0AX-Evil:%20b': '/index.html?a=%0D%0AX-Evil:%20b',
+        '/?a=%E2%98%83': '/index.html?a=%E2%98%83',
+        '/sub': '/sub/index.html',
+        '/sub/': '/sub/index.html',
+        '/sub//?x=1': '/sub/index.html?x=1',
+        '/site': '/site/index.html',
+        '/site/': '/site/index.html',
+        '/site/sub?a': '/site/sub/index.html?a',
+        '/a%20b%20%E2%98%83': '/a%20b%20%E2%98%83/index.html',
+        '//evil.example/': '/evil.example/index.html',
+        '///evil.example/': '/evil.example/index.html',
+        '/%2Fevil.example/': '/evil.example/index.html',
+        '//evil.example': '/evil.example/index.html',
+        '/site//evil.example/': '/site/evil.example/index.html',
+    }.items(),
+)
+def test_default_page(site: ws.WebShoesApp, path: str, location: str) -> None:
+    """A folder leads to its default page, query and all, with one slash in front: never to another site."""
+    received = exchange(site, f'GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'.encode())
+    lines = received.partition(b'\r\n\r\n')[0].decode().split('\r\n')
+    assert lines[0] == 'HTTP/1.1 303 See Other'
+    assert [line for line in lines if line.startswith(('Location', 'X-Evil'))] == [f'Location: {location}']
+
+
+def test_default_page_is_reached(site: ws.WebShoesApp) -> None:
+    """A client that follows the redirect has the page."""
+    assert requests.get(f'{site.url}/a b ☃', timeout=TIMEOUT).text == '<p>snow</p>'
+
+
+@pytest.mark.parametrize('path', ['/bare', '/bare/', '/site/bare/', '/a.txt/', '/nothing/', '/sub/nothing.html'])
+def test_no_default_page(site: ws.WebShoesApp, path: str) -> None:
+    """A folder without its default page, like what is not there, is 404: nothing is listed."""
+    response = call(site, path)
+    assert (response.status_code, response.json()) == (404, {'error': 'Not found', 'code': 404})
+
+
+def test_folder_without_default_page(serve: Serve, root: Path) -> None:
+    """Where no default page is named, a folder is 404."""
+    wsa = serve({'*': {'root': root}})
+    assert [call(wsa, path).status_code for path in ('/cmd', '/cmd/', '/cmd/sub')] == [404] * 3
+
+
+def test_default_page_that_leads_out(site: ws.WebShoesApp, root: Path) -> None:
+    """A default page that is a link to the outside is none."""
+    (root / 'bare/index.html').symlink_to(root.parent / 'secret.txt')
+    assert call(site, '/bare/').status_code == 404
+
+
+# --- what is not served ---
+
+
+@prefixes
+@pytest.mark.parametrize(
+    'path',
+    [
+        '/../secret.txt',
+        '/sub/../../secret.txt',
+        '/sub/../a.txt',
+        '/./a.txt',
+        '/%2e%2e/secret.txt',
+        '/%2E%2e/secret.txt',
+        '/.%2e/secret.txt',
+        '/..%2fsecret.txt',
+        '/%2e%2e%2fsecret.txt',
+        '/%252e%252e/secret.txt',
+        '/%252e%252e%252fsecret.txt',
+        '/%c0%ae%c0%ae/secret.txt',
+        '/%uff0e%uff0e/secret.txt',
+        '/..\\secret.txt',
+        '/..%5csecret.txt',
+        '/sub%5cb.css',
+        '/%5c%5cevil.example%5cshare',
+        '/\\evil.example/',
+        '/%00',
+        '/a.txt%00',
+        '/a.txt%00.html',
+        '/sub%00/b.css',
+        '/...//secret.txt',
+        '/..;/secret.txt',
+        '/C:/secret.txt',
+        '/a.txt/../../secret.txt',
+        '/nothing/../../secret.txt',
+        '/a.txt%20',
+        '/%ff%fe',
+        '/~root',
+        '/' + 'n' * 300,
+        '/' + 'n/' * 2500,
+        '/out',
+        '/out/secret.txt',
+        '/secret-link',
+        '/beside/secret.txt',
+        '/circle',
+        '/circle/a.txt',
+        '/fifo',
+    ],
+    ids=lambda path: path[:40],
+)
+def test_path_trick(site: ws.WebShoesApp, root: Path, caplog: pytest.LogCaptureFixture, prefix: str, path: str) -> None:
+    """What lies outside the root or is no plain file is 404 like what does not exist, and no news for the log."""
+    (root / 'out').symlink_to(root.parent)
+    (root / 'secret-link').symlink_to(root.parent / 'secret.txt')
+    (root / 'beside').symlink_to('../rooted')
+    (root / 'circle').symlink_to('circle')
+    os.mkfifo(root / 'fifo')
+    assert get_raw(site, (prefix + path).encode()) == (404, b'{"error":"Not found","code":404}')
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    'target', ['../secret.txt', '/../secret.txt', 'http://x/../secret.txt', 'http://x/site/../../secret.txt']
+)
+def test_target_that_is_no_path(site: ws.WebShoesApp, target: str) -> None:
+    """A request target of another form leads out no more than a path does."""
+    status, body = get_raw(site, target.encode())
+    assert status in (400, 404)
+    assert SECRET not in body
+
+
+@pytest.mark.parametrize('suffix', ['gz', 'br'])
+def test_compressed_sibling_that_leads_out(site: ws.WebShoesApp, root: Path, suffix: str) -> None:
+    """A compressed sibling that is a link is not followed."""
+    (root / f'a.txt.{suffix}').symlink_to(root.parent / 'secret.txt')
+    request = b'GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\n\r\n'
+    assert exchange(site, request).endswith(b'\r\n\r\n0123456789')
+
+
+# --- the package's own files ---
+
+
+builtins = pytest.mark.parametrize('name', ['webshoes.js', 'webshoes.mjs'])
+
+
+@builtins
+def test_built_in(serve: Serve, name: str) -> None:
+    """The browser client is served whatever is registered, as a script."""
+    response = call(serve(), f'/{name}')
+    assert response.content == Path(ws.libPath(f'web/{name}')).read_bytes()
+    assert response.headers['Content-Type'] in ('text/javascript', 'application/javascript')
+    assert response.headers['X-Content-Type-Options'] == 'nosniff'
+
+
+@builtins
+@pytest.mark.parametrize('taker', ['function', 'folder'])
+def test_built_in_beside_a_taker_of_all(serve: Serve, root: Path, name: str, taker: str) -> None:
+    """Neither a function under `'*'` nor a folder without such a file comes before the browser client."""
+    wsa = serve()
+    takers: dict[str, Any] = {'function': lambda ctx, q: 'mine', 'folder': {'root': root, 'defpage': 'index.html'}}
+    wsa.register('*', '', '', '', '', {'*': takers[taker]})
+    assert call(wsa, f'/{name}').content == Path(ws.libPath(f'web/{name}')).read_bytes()
+
+
+@builtins
+def test_built_in_of_the_folder(site: ws.WebShoesApp, root: Path, name: str) -> None:
+    """A file of that name in the folder that claims the path comes first."""
+    (root / name).write_text('mine')
+    assert call(site, f'/{name}').text == 'mine'
+
+
+@builtins
+def test_built_in_of_a_link_that_leads_out(site: ws.WebShoesApp, root: Path, name: str) -> None:
+    """A link of that name that leads out of the folder does not come first."""
+    (root / name).symlink_to(root.parent / 'secret.txt')
+    assert call(site, f'/{name}').content == Path(ws.libPath(f'web/{name}')).read_bytes()
+
+
+@builtins
+def test_built_in_of_an_entry(serve: Serve, name: str) -> None:
+    """An entry of that name comes first."""
+    wsa = serve()
+    wsa.register(name, 'cmd', 'q', 'evt', 'r', {'*': lambda ctx, q: 'mine'})
+    assert call(wsa, f'/{name}').text == 'mine'
+
+
+@pytest.mark.parametrize(
+    'path', ['/webshoes.js/', '/cmd/webshoes.js', '/webshoes.d.ts', '/web/webshoes.js', '/__init__.py']
+)
+def test_built_in_alone(serve: Serve, path: str) -> None:
+    """Nothing else of the package is served, and it nowhere else."""
+    assert call(serve(), path).status_code == 404
