@@ -7,12 +7,14 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
 from webshoes import WebShoesApp
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
 TIMEOUT = 20.0  # seconds after which a test that hangs fails; no test waits for it
 
@@ -87,6 +89,8 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def open_peer() -> Iterator[Callable[..., Peer]]:
     """Open a WebSocket to an app (`open_peer(wsa)`, `open_peer(wsa, '/any/path')`); it is closed after the test."""
+    from websockets.sync.client import connect  # here, so that tests without sockets do not wait for it
+
     with ExitStack() as stack:
 
         def open_one(wsa: WebShoesApp, path: str = '/', **settings: Any) -> Peer:
