@@ -41,7 +41,7 @@ STEPS = {
 
 def main() -> int:
     """Run all steps, whatever the one before said; 0 if all are well."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  # this runs before anything was installed
         print(f'webshoes needs Python 3.11 or newer, this is {sys.version.split()[0]}', file=sys.stderr)
         return 2
     started = time.monotonic()
@@ -89,10 +89,8 @@ def passes(name: str, command: list[str]) -> bool:
     result = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     is_well = result.returncode == 0
     lines = [line for line in result.stdout.splitlines() if line.strip()] or ['']
-    print(
-        f'{"✓" if is_well else "✗"} {name:12} {time.monotonic() - started:5.1f} s   {lines[-1] if is_well else ""}',
-        flush=True,
-    )
+    seconds = time.monotonic() - started
+    print(f'{"✓" if is_well else "✗"} {name:12} {seconds:5.1f} s   {lines[-1] if is_well else ""}', flush=True)
     if not is_well:
         print('\n    ' + '\n    '.join(lines) + f'\n\n    again by hand: {" ".join(command)}\n', flush=True)
     return is_well

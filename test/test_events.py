@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from propertybag import Bag
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import webshoes as ws
@@ -608,6 +609,33 @@ def test_stalled_client(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
     assert covered == list(range(1, total + 1))
     assert 0 < len(received) < total
     assert all(push['r'][0] == push['ver'] for push in received)
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_triggers_without_end(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """A client that gets pushes without end is answered all the same, and `stop` ends it with 1001."""
+    wsa, done = serve(loop=loop), threading.Event()
+    peer = open_peer(wsa)
+    peer.subscribe('heat')
+
+    def trigger() -> None:
+        while not done.is_set():
+            wsa.triggerEvent('heat', BIG[:200])
+
+    thread = threading.Thread(target=trigger)
+    thread.start()
+    try:
+        peer.send({'ping': 1})
+        while 'pong' not in peer.receive():
+            pass
+        threading.Thread(target=wsa.stop).start()
+        with pytest.raises(ConnectionClosed) as closed:
+            deque(iter(peer.receive, None))
+    finally:
+        done.set()
+        thread.join()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
 
 
 def test_stalled_client_and_the_stop(serve: Serve) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import queue
 import random
 import socket
 import struct
@@ -36,7 +37,7 @@ class Gate:
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
         self.count = 0
-        self.ended: list[str] = []
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._futures: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop
 
@@ -49,9 +50,9 @@ class Gate:
         try:
             await future
         except asyncio.CancelledError:
-            self.ended.append('cancelled')
+            self.ended.put('cancelled')
             raise
-        self.ended.append('done')
+        self.ended.put('done')
         return q
 
     def wait(self, calls: int = 1) -> None:
@@ -492,7 +493,7 @@ def test_cancel(serve: Serve, open_peer: OpenPeer) -> None:
     gate.wait()
     assert peer.ask({'cancel': 'x'}) == {'error': 'Cancelled', 'code': 499, 'tid': 'x'}
     assert peer.ask({'cancel': 'x'}) == {'cancel': 'x', 'found': False}
-    assert gate.ended == ['cancelled']
+    assert gate.ended.get(timeout=TIMEOUT) == 'cancelled'
 
 
 def test_cancel_in_the_same_frame(serve: Serve, open_peer: OpenPeer) -> None:
@@ -750,7 +751,7 @@ def test_handler_of_a_client_that_is_gone(serve: Serve, open_peer: OpenPeer) -> 
     peer.connection.close()
     gate.open()
     assert ended.wait(TIMEOUT)
-    assert (gate.count, gate.ended) == (1, ['done'])
+    assert (gate.count, gate.ended.get(timeout=TIMEOUT)) == (1, 'done')
 
 
 def test_many_connections(serve: Serve, open_peer: OpenPeer) -> None:

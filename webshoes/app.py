@@ -82,7 +82,7 @@ class WebShoesApp:
     ) -> None:
         if not isinstance(addr, str):
             raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
-        if not isinstance(port, int) or not 0 <= port <= 65535:
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
             raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
         self.opts = opts if isinstance(opts, Bag) else Bag(dict(opts or {}))
         limits = limits or Limits()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,9 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec('P')
 T = TypeVar('T')
+
+# Once the main thread has ended, these give no thread to anybody (gh-113964).
+NO_LATE_THREADS = (3, 12) <= sys.version_info < (3, 12, 3)
 
 
 class DaemonPool(ThreadPoolExecutor):
@@ -30,6 +34,9 @@ class DaemonPool(ThreadPoolExecutor):
         self._members: set[threading.Thread] = set()
         self._guard = threading.Lock()
         self._closed = False
+        for _ in range(max_threads if NO_LATE_THREADS else 0):
+            self._add_thread()
+            self._idle.release()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a thread, in the caller's context.
@@ -57,10 +64,17 @@ class DaemonPool(ThreadPoolExecutor):
                 raise RuntimeError('the pool was shut down')
             self._work.put(work)
             if not self._idle.acquire(blocking=False) and len(self._members) < self._max_workers:
-                thread = threading.Thread(target=self._serve, name=self._thread_name_prefix, daemon=True)
-                self._members.add(thread)
-                thread.start()
+                self._add_thread()
         return future
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._serve, name=self._thread_name_prefix, daemon=True)
+        self._members.add(thread)  # first, for it may ask at once whether it is one
+        try:
+            thread.start()
+        except BaseException:
+            self._members.remove(thread)
+            raise
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

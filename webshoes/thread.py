@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from threadmsg import ThreadMsg
 
 from webshoes.log import log
-from webshoes.pool import DaemonPool
+from webshoes.pool import NO_LATE_THREADS, DaemonPool
 
 Closing = Callable[[], Awaitable[None]]
 
@@ -85,9 +85,10 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
                 with self.lock:
                     self.event = None  # or `notify` would ask a loop that is closed
         except BaseException as exc:
-            if self._opened.done():
+            if not self._opened.done():
+                self._opened.set_exception(exc)
+            elif not (NO_LATE_THREADS and isinstance(exc, RuntimeError)):  # the Runner wants one to end the pool
                 raise
-            self._opened.set_exception(exc)
 
     async def _turn(self, _: ThreadMsg) -> None:
         if not self._opened.done():

@@ -230,4 +230,4 @@ def test_a_bound_method_can_be_marked() -> None:
             return 'read'
 
     handler = compile_handler(methods('POST')(threaded(Rig().read)), 'cmd/read')
-    assert (handler.threaded, handler.methods, handler.fn(None, None)) == (True, {'POST'}, 'read')
+    assert (handler.threaded, handler.methods, handler.fn(None, None)) == (True, frozenset({'POST'}), 'read')

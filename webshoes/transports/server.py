@@ -54,7 +54,7 @@ class Server:
         self._in_flight = 0
         self._stopping = False
         self._server: _HttpServer
-        self._listener: asyncio.AbstractServer
+        self._listener: asyncio.Server
 
     async def open(self, addr: str, port: int) -> int:
         """Listen.
@@ -72,17 +72,20 @@ class Server:
         self._server = _HttpServer(
             self._serve, request_factory=self._request, access_log=None, logger=log, keepalive_timeout=75.0
         )
-        loop = asyncio.get_running_loop()
-        while True:
-            listener = await loop.create_server(self._server, addr or None, port, backlog=1024)
-            ports = [socket.getsockname()[1] for socket in listener.sockets]
-            if len(set(ports)) == 1:
-                self._listener = listener
-                return int(ports[0])
-            listener.close()  # port 0 on several addresses gave each its own: ask for the first one's on all
+        ports = await self._listen(addr, port)
+        while len(ports) > 1:  # port 0 on several addresses gave each its own: ask for one of them on all
+            self._listener.close()
+            await self._listener.wait_closed()
+            try:
+                ports = await self._listen(addr, ports.pop())
+            except OSError:  # somebody has it on another address
+                ports = await self._listen(addr, port)
+        return ports.pop()
 
-            await listener.wait_closed()
-            port = ports[0]
+    async def _listen(self, addr: str, port: int) -> set[int]:
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, addr or None, port, backlog=1024)
+        return {socket.getsockname()[1] for socket in self._listener.sockets}
 
     def _request(self, *args: object) -> web.BaseRequest:
         message, payload, protocol, writer, task = args

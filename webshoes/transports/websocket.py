@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,6 +18,7 @@ from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
 
 BATCH = 64 * 1024  # bytes that are taken from a session in one go
+FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 PROTOCOLS = ('webshoes',)
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
@@ -105,6 +107,7 @@ class _Peer:
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
         self._is_receiving = False
+        self._is_pumping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.connection = Connection(connection_id, request.remote, self._close_soon)
 
@@ -119,28 +122,40 @@ class _Peer:
             else:
                 self.session.receive_binary()
             self._is_receiving = False
-            await self._send()
+            await self._send(BATCH)
+            self.wake()
             if self.session.close_code is not None:
                 await self._ws.close(code=self.session.close_code)
 
     def wake(self) -> None:
         """Send what there is, unless somebody is about to."""
-        if not self._is_receiving and not self._sending.locked() and self.session.has_output:
-            self._spawn(self._send())
+        if not self._is_receiving and not self._is_pumping and self.session.has_output:
+            self._is_pumping = True
+            self._spawn(self._pump())
 
-    async def _send(self) -> None:
-        """Send until there is nothing left; waits while the connection's buffer is above its high-water mark."""
+    async def _pump(self) -> None:
+        """Send until there is nothing left, however long that is, and let others have their turn meanwhile."""
+        try:
+            while self.session.has_output and not self._ws.closed:
+                await self._send(BATCH)
+                await asyncio.sleep(0)
+        finally:
+            self._is_pumping = False
+
+    async def _send(self, size: int) -> None:
+        """Send about so many bytes; waits while the connection's buffer is above its high-water mark."""
         async with self._sending:
-            try:
-                while messages := self.session.take(BATCH):
-                    for message in messages:
-                        await self._ws.send_frame(message, WSMsgType.TEXT)
-            except (ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                pass
+            with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
+                for message in self.session.take(size):
+                    await self._ws.send_frame(message, WSMsgType.TEXT)
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what there is, and close."""
-        await self._send()
+        """Send what there is, as long as `FLUSH` allows, and close."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH):
+                while self.session.has_output:
+                    await self._send(BATCH)
+                    await asyncio.sleep(0)
         await self._ws.close(code=code, message=reason.encode())
 
     def abort(self) -> None:
