@@ -842,3 +842,36 @@ def test_the_server_header_tells_nothing(serve: Serve, path: str) -> None:
     """No response tells the versions of what is inside."""
     wsa = serve({'echo': echo, 'fail': lambda ctx, q: 1 / 0, 'own': lambda ctx, q: web.Response(text='own')})
     assert call(wsa, 'GET', path).headers['Server'] == 'webshoes'
+
+
+# --- clients that leave, calls that stay ---
+
+
+def test_client_that_leaves_in_the_middle_of_a_body(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A body that breaks off with its connection is nobody's failure: nothing is logged, others are served."""
+    wsa = serve({'echo': echo})
+    head = b'POST /cmd/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: '
+    with socket.create_connection(('127.0.0.1', wsa.port), timeout=TIMEOUT) as connection:
+        connection.sendall(head + b'2\r\n\r\n{}')
+        assert connection.recv(65536).startswith(b'HTTP/1.1 200')
+        connection.sendall(head + b'100\r\n\r\n{"a"')
+    assert call(wsa, 'GET', '/cmd/echo?a=1').json() == {'a': '1'}
+    wsa.stop()
+    assert caplog.records == []
+
+
+def test_call_that_does_not_end(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A call that outlasts the grace of `stop` is cut off, which is nobody's failure."""
+    entered = threading.Event()
+
+    async def wait(ctx: ws.Context, q: Bag) -> None:
+        entered.set()
+        await asyncio.get_running_loop().create_future()
+
+    wsa = serve({'wait': wait}, limits=ws.Limits(stop_timeout=0.2))
+    with ThreadPoolExecutor() as threads:
+        lost = threads.submit(call, wsa, 'GET', '/cmd/wait')
+        assert entered.wait(TIMEOUT)
+        wsa.stop()
+        assert isinstance(lost.exception(TIMEOUT), requests.ConnectionError)
+    assert caplog.records == []

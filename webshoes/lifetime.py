@@ -98,4 +98,4 @@ def _main_returned() -> bool:
     """Whether the script's code ran to its end: whether a return was the last thing it did."""
     for frame in _main:
         return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith('RETURN')
-    return False
+    return False  # pragma: no cover  # no frame was seen: the main thread had ended before the first start

@@ -22,7 +22,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
     try:
         import uvloop
-    except ImportError:
+    except ImportError:  # pragma: no cover  # tested where uvloop is not installed, and coverage neither
         if name == 'auto':
             return asyncio.new_event_loop
         raise ImportError("loop='uvloop' needs uvloop: pip install 'webshoes[fast]'") from None

@@ -34,7 +34,7 @@ class DaemonPool(ThreadPoolExecutor):
         self._members: set[threading.Thread] = set()
         self._guard = threading.Lock()
         self._closed = False
-        for _ in range(max_threads if NO_LATE_THREADS else 0):
+        for _ in range(max_threads if NO_LATE_THREADS else 0):  # pragma: no cover  # three Pythons alone
             self._add_thread()
             self._idle.release()
 
@@ -72,7 +72,7 @@ class DaemonPool(ThreadPoolExecutor):
         self._members.add(thread)  # first, for it may ask at once whether it is one
         try:
             thread.start()
-        except BaseException:
+        except BaseException:  # pragma: no cover  # the system has no thread left
             self._members.remove(thread)
             raise
 

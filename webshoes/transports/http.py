@@ -212,7 +212,7 @@ async def _read(reader: Callable[[], Any]) -> Any:
         return await reader()
     except web.HTTPRequestEntityTooLarge:
         raise
-    except ConnectionError:
+    except ConnectionError:  # pragma: no cover  # tested, but whether it is seen is a matter of time
         raise Error(400, 'The connection was lost before the body was whole') from None
     except (ValueError, LookupError, web.RequestPayloadError, HttpProcessingError) as exc:
         raise Error(400, f'The body cannot be read: {getattr(exc, "message", exc)}') from None

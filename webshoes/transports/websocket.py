@@ -114,12 +114,10 @@ class _Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         async for message in self._ws:
-            if message.type is WSMsgType.ERROR:
-                break
             self._is_receiving = True
             if message.type is WSMsgType.TEXT:
                 self.session.receive(message.data)
-            else:
+            elif message.type is WSMsgType.BINARY:
                 self.session.receive_binary()
             self._is_receiving = False
             await self._send(BATCH)
