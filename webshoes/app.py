@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -30,6 +31,7 @@ from webshoes.loops import Deferred, loop_factory
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
+from webshoes.tls import StrPath, tls_context
 from webshoes.transports.http import Http
 from webshoes.transports.server import Server
 from webshoes.transports.static import Static
@@ -64,10 +66,13 @@ class WebShoesApp:
         compress: whether WebSocket messages are compressed (RFC 7692) where the client offers it. Off, because it
             costs about 100 KiB of memory a connection and a third of the speed.
         loop: `'auto'` is uvloop where it is installed and asyncio where not; `'uvloop'` and `'asyncio'` ask for one.
+        ssl: serve https and wss: an `ssl.SSLContext`, or the paths of a certificate (its chain included) and its key,
+            in PEM. `None` is http and ws.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range; the sentence says which.
         ImportError: `loop='uvloop'`, and it is not installed.
+        OSError: the certificate or its key cannot be read (`ssl.SSLError` where it is none).
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class WebShoesApp:
         limits: Limits | None = None,
         compress: bool = False,
         loop: Literal['auto', 'uvloop', 'asyncio'] = 'auto',
+        ssl: SSLContext | tuple[StrPath, StrPath] | None = None,
     ) -> None:
         if not isinstance(addr, str):
             raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
@@ -95,6 +101,7 @@ class WebShoesApp:
         self._limits = limits
         self._compress = compress
         self._new_loop = loop_factory(loop)
+        self._tls = tls_context(ssl)
         self._registry = Registry()
         self._registering = threading.Lock()
         self._store = Store(limits, threading.Lock(), secrets.token_urlsafe(6))
@@ -220,7 +227,8 @@ class WebShoesApp:
         """Where a program on this machine finds the server: `http://127.0.0.1:15801`."""
         everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
         host = everywhere.get(self._addr, self._addr)
-        return f'http://[{host}]:{self.port}' if ':' in host else f'http://{host}:{self.port}'
+        scheme = 'http' if self._tls is None else 'https'
+        return f'{scheme}://[{host}]:{self.port}' if ':' in host else f'{scheme}://{host}:{self.port}'
 
     def start(self) -> None:
         """Serve on a thread of our own; returns when the server listens. While it runs, it starts anew.
@@ -321,7 +329,7 @@ class WebShoesApp:
         http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN))
         websockets = WebSockets(services, self._scope, self._compress)
         server = Server(http.serve, websockets, self._limits)
-        run.port = await server.open(self._addr, self._asked_port)
+        run.port = await server.open(self._addr, self._asked_port, self._tls)
         run.fanout = Fanout(self._store, loop)
         return partial(self._close, run, server)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from ssl import SSLContext
+from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
@@ -56,12 +57,13 @@ class Server:
         self._server: _HttpServer
         self._listener: asyncio.Server
 
-    async def open(self, addr: str, port: int) -> int:
+    async def open(self, addr: str, port: int, tls: SSLContext | None) -> int:
         """Listen.
 
         Args:
             addr: the address, `''` for all.
             port: the port, 0 for a free one.
+            tls: how to encrypt, `None` for not at all.
 
         Returns:
             The port.
@@ -72,19 +74,19 @@ class Server:
         self._server = _HttpServer(
             self._serve, request_factory=self._request, access_log=None, logger=log, keepalive_timeout=75.0
         )
-        ports = await self._listen(addr, port)
+        ports = await self._listen(addr, port, tls)
         while len(ports) > 1:  # port 0 on several addresses gave each its own: ask for one of them on all
             self._listener.close()
             await self._listener.wait_closed()
             try:
-                ports = await self._listen(addr, ports.pop())
+                ports = await self._listen(addr, ports.pop(), tls)
             except OSError:  # pragma: no cover  # somebody took it on another address, this very moment
-                ports = await self._listen(addr, port)
+                ports = await self._listen(addr, port, tls)
         return ports.pop()
 
-    async def _listen(self, addr: str, port: int) -> set[int]:
+    async def _listen(self, addr: str, port: int, tls: SSLContext | None) -> set[int]:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._server, addr or None, port, backlog=1024)
+        self._listener = await loop.create_server(self._server, addr or None, port, ssl=tls, backlog=1024)
         return {socket.getsockname()[1] for socket in self._listener.sockets}
 
     def _request(self, *args: object) -> web.BaseRequest:
@@ -128,10 +130,24 @@ class Server:
         self._server.pre_shutdown()
         # aiohttp takes twice this: once for the handlers, once for their tasks.
         await self._server.shutdown(min(CLOSING, self._limits.stop_timeout / 4) / 2)
+        await self._abort(loop.time() + POLL * 50)
+
+    async def _abort(self, deadline: float) -> None:
+        """End the connections that are left, and let the loop see it: under TLS one waits for the peer to agree."""
+        for transport in self._server.transports:
+            transport.abort()
+        while self._server.transports and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL)
 
 
 class _HttpServer(web.Server):
-    """aiohttp's server, its connections ours."""
+    """aiohttp's server, its connections ours, and known until they are really gone."""
+
+    transports: set[asyncio.Transport]
+
+    def __init__(self, handler: Serve, **settings: Any) -> None:
+        super().__init__(handler, **settings)
+        self.transports = set()
 
     def __call__(self) -> _RequestHandler:
         """A new connection."""
@@ -141,7 +157,23 @@ class _HttpServer(web.Server):
 class _RequestHandler(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ()
+    __slots__ = ('_known', '_transports')
+
+    def __init__(self, server: _HttpServer, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._transports = server.transports
+        self._known: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        self._known = cast(asyncio.Transport, transport)
+        self._transports.add(self._known)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self._transports.discard(self._known)
+        super().connection_lost(exc)
 
     def handle_error(
         self,

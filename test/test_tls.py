@@ -1,0 +1,78 @@
+"""https and wss."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+from websockets.sync.client import connect
+
+import webshoes as ws
+
+from .conftest import TIMEOUT, Serve
+
+
+class Certificates:
+    """A certificate for 127.0.0.1, and the authority that signed it."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, self.paths = trustme.CA(), (folder / 'cert.pem', folder / 'key.pem')
+        issued = authority.issue_cert('127.0.0.1')
+        self.authority = str(folder / 'ca.pem')
+        authority.cert_pem.write_to_path(self.authority)
+        self.paths[0].write_bytes(b''.join(blob.bytes() for blob in issued.cert_chain_pems))
+        self.paths[1].write_bytes(issued.private_key_pem.bytes())
+
+
+@pytest.fixture(scope='module')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp('certificates'))
+
+
+def context(certificates: Certificates) -> ssl.SSLContext:
+    found = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    found.load_cert_chain(*certificates.paths)
+    return found
+
+
+def add(ctx: ws.Context, q: Any) -> int:
+    return int(q.a) + int(q.b)
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+@pytest.mark.parametrize('as_context', [True, False])
+def test_calls_over_tls(serve: Serve, certificates: Certificates, loop: str, as_context: bool) -> None:
+    """`ssl=` takes a context or two paths, and the same function answers https and wss."""
+    wsa = serve({'add': add}, ssl=context(certificates) if as_context else certificates.paths, loop=loop)
+    assert wsa.url == f'https://127.0.0.1:{wsa.port}'
+    assert requests.get(f'{wsa.url}/cmd/add?a=1&b=2', verify=certificates.authority, timeout=TIMEOUT).json() == 3
+    trusting = ssl.create_default_context(cafile=certificates.authority)
+    with connect(wsa.url.replace('http', 'ws', 1), ssl=trusting) as connection:
+        connection.send(json.dumps({'cmd': 'cmd/add', 'q': {'a': 1, 'b': 2}}))
+        assert json.loads(connection.recv(timeout=TIMEOUT))['r'] == 3
+
+
+def test_plain_text_on_a_tls_port(serve: Serve, certificates: Certificates) -> None:
+    """Who speaks plain http to a TLS port gets no answer, and others are served on."""
+    wsa = serve({'add': add}, ssl=certificates.paths)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f'http://127.0.0.1:{wsa.port}/cmd/add', timeout=TIMEOUT)
+    assert requests.get(f'{wsa.url}/cmd/add?a=1&b=2', verify=certificates.authority, timeout=TIMEOUT).json() == 3
+
+
+@pytest.mark.parametrize(
+    ('given', 'kind', 'message'),
+    [
+        ('cert.pem', TypeError, r'ssl is an ssl.SSLContext or the two paths \(certificate, key\)'),
+        (('nowhere.pem', 'nokey.pem'), OSError, 'No such file'),
+    ],
+)
+def test_tls_that_cannot_be(given: Any, kind: type[Exception], message: str) -> None:
+    """What is no certificate is refused when the app is made."""
+    with pytest.raises(kind, match=message):
+        ws.WebShoesApp('127.0.0.1', 0, ssl=given)
