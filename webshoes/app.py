@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import secrets
 import threading
@@ -104,7 +103,7 @@ class WebShoesApp:
         self._tls = tls_context(ssl)
         self._registry = Registry()
         self._registering = threading.Lock()
-        self._store = Store(limits, threading.Lock(), secrets.token_urlsafe(6))
+        self._store = Store(limits, threading.RLock(), secrets.token_urlsafe(6))
         self._journal = Journal(time.monotonic)
         self._lifecycle = threading.RLock()
         self._run: _Run | None = None
@@ -174,20 +173,17 @@ class WebShoesApp:
             data: anything that can be JSON. It is encoded at once: what is changed in it later is never seen.
 
         Returns:
-            A future of the version's number, done already.
+            A future of the version's number, done already. (Only where a signal handler triggers while its thread is
+            triggering, it is done when the handler has returned.)
 
         Raises:
             TypeError: the data cannot be JSON, or the name is no text.
             ValueError: the name is empty or too long.
         """
         self._check_event(event)
-        ver, wake = self._store.trigger(event, data, time.time())
-        if wake and (run := self._run) is not None and (fanout := run.fanout) is not None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed this moment; the value waits for who comes
-                fanout.request()
-        done: Future[int] = Future()
-        done.set_result(ver)
-        return done
+        ver: Future[int] = Future()
+        self._store.trigger(event, data, time.time(), ver.set_result)
+        return ver
 
     def event(self, name: str, *, history: int | None = None, distinct: bool | None = None) -> Event:
         """An event as it stands (`ver`, `epoch`, `value`), and how it behaves.
@@ -331,6 +327,8 @@ class WebShoesApp:
         server = Server(http.serve, websockets, self._limits)
         run.port = await server.open(self._addr, self._asked_port, self._tls)
         run.fanout = Fanout(self._store, loop)
+        self._store.wake = run.fanout.request
+        run.fanout.flush()  # what was triggered while there was no loop
         return partial(self._close, run, server)
 
     async def _close(self, run: _Run, server: Server) -> None:

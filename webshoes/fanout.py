@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -26,11 +27,11 @@ class Fanout:
         self._loop = loop
         self._left: Iterator[Subscription[Any]] = iter(())
         self._is_running = False
-        self.flush()  # what was triggered while there was no loop
 
     def request(self) -> None:
         """Have the loop fan out; from any thread, once for all triggers until it does."""
-        self._loop.call_soon_threadsafe(self.flush)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: what is triggered waits for those who come
+            self._loop.call_soon_threadsafe(self.flush)
 
     def flush(self) -> None:
         """Wake the subscribers of all that was triggered."""

@@ -122,7 +122,9 @@ class Bench:
         services = CallServices(
             dispatcher=self.dispatcher, limits=self.limits, now=lambda: 5.0, spawn=self.driver.spawn
         )
-        self.calls = Calls(services, self.scope, self.send, self.resumed.append, self.wake)
+        self.size = 1  # bytes of a message
+        self.room = 10**6  # answers
+        self.calls = Calls(services, self.scope, self.send, self.resume, self.wake, self.has_room)
 
     async def in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
@@ -130,11 +132,17 @@ class Bench:
     def send(self, data: bytes) -> None:
         self.sent.append(codec.decode(data))
 
+    def resume(self, message: Any, size: int) -> None:
+        self.resumed.append(message)
+
     def wake(self) -> None:
         self.wakes += 1
 
+    def has_room(self) -> bool:
+        return len(self.sent) < self.room
+
     def call(self, fn: str, tid: Any = None, **fields: Any) -> None:
-        self.calls.accept(self.registry.find_command('cmd', fn), fn, {'cmd': fn, **fields}, tid)
+        self.calls.accept(self.registry.find_command('cmd', fn), fn, {'cmd': fn, **fields}, tid, self.size)
 
     @property
     def told(self) -> list[Any]:
@@ -243,7 +251,7 @@ def test_types_that_only_http_can_send() -> None:
         spawn=bench.driver.spawn,
         unsendable=(web.StreamResponse,),
     )
-    bench.calls = Calls(services, bench.scope, bench.send, bench.resumed.append, bench.wake)
+    bench.calls = Calls(services, bench.scope, bench.send, bench.resume, bench.wake, bench.has_room)
     bench.call('plain')
     bench.call('gone')
     assert bench.told == [(None, 406), (None, 410)]
@@ -360,8 +368,8 @@ def test_a_call_without_tid_holds_the_turn(bench: Bench, doors: Doors) -> None:
     """What comes behind a call without `tid` comes back when it is answered, in order."""
     bench.call('wait', q={'door': 'a'})
     assert bench.calls.turn_is_taken
-    bench.calls.wait_for_turn('second')
-    bench.calls.wait_for_turn('third')
+    bench.calls.wait_for_turn('second', 1)
+    bench.calls.wait_for_turn('third', 1)
     bench.driver.run()
     assert not bench.resumed
     doors.open('a')
@@ -376,12 +384,13 @@ def test_the_turn_is_taken_by_what_comes_back(bench: Bench, doors: Doors) -> Non
         CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=bench.driver.spawn),
         bench.scope,
         bench.send,
-        lambda door: bench.call('wait', q={'door': door}),
+        lambda door, size: bench.call('wait', q={'door': door}),
         bench.wake,
+        bench.has_room,
     )
     bench.call('wait', q={'door': 'a'})
     for door in 'bcd':
-        bench.calls.wait_for_turn(door)
+        bench.calls.wait_for_turn(door, 1)
     doors.open('a', 'b', 'd')
     bench.driver.run()
     assert (doors.begun, bench.told) == (['a', 'b', 'c'], [(None, 'a'), (None, 'b')])
@@ -395,7 +404,7 @@ def test_thousands_that_waited(doors: Doors) -> None:
     bench = Bench({'wait': doors.wait}, max_queued=5000)
     bench.call('wait', q={'door': 'a'})
     for number in range(5000):
-        bench.calls.wait_for_turn(number)
+        bench.calls.wait_for_turn(number, 1)
     doors.open('a')
     bench.driver.run()
     assert bench.resumed == list(range(5000))
@@ -437,7 +446,7 @@ def test_a_call_without_tid_waits_for_a_place(doors: Doors) -> None:
     bench.call('wait', 'x', q={'door': 'a'})
     bench.call('wait', q={'door': 'b'})
     assert bench.calls.turn_is_taken
-    bench.calls.wait_for_turn('next')
+    bench.calls.wait_for_turn('next', 1)
     doors.open('a', 'b')
     bench.driver.run()
     assert (bench.told, bench.resumed) == ([('x', 'a'), (None, 'b')], ['next'])
@@ -452,14 +461,77 @@ def test_tid_that_waits_for_a_place(doors: Doors) -> None:
         bench.call('wait', 'y', q={'door': 'c'})
 
 
+def test_too_many_bytes_wait(doors: Doors) -> None:
+    """Past `max_queued_bytes` a message is 429; a single one may always wait, and makes room when it goes on."""
+    bench = Bench({'wait': doors.wait}, max_queued_bytes=10)
+    bench.call('wait', q={'door': 'a'})
+    bench.calls.wait_for_turn('large', 50)
+    with pytest.raises(Error, match='50 bytes of messages of this connection are waiting already') as caught:
+        bench.calls.wait_for_turn('small', 1)
+    assert caught.value.code == 429
+    doors.open('a')
+    bench.driver.run()
+    bench.call('wait', q={'door': 'b'})
+    bench.calls.wait_for_turn('small', 10)
+    assert bench.resumed == ['large']
+
+
+@pytest.mark.parametrize('cancelled', [True, False])
+def test_bytes_that_waited_for_a_place(doors: Doors, cancelled: bool) -> None:
+    """What waited for a place no longer counts when it runs, or was cancelled."""
+    bench = Bench({'wait': doors.wait}, max_in_flight=1, max_queued_bytes=10)
+    bench.size = 10
+    bench.call('wait', 'x', q={'door': 'a'})
+    bench.call('wait', 'y', q={'door': 'b'})
+    doors.open('a', 'b')
+    if cancelled:
+        bench.calls.cancel('y')
+    bench.driver.run()
+    bench.call('wait', 'x', q={'door': 'c'})
+    bench.call('wait', 'y', q={'door': 'd'})
+    bench.driver.run()
+    assert doors.begun[-1] == 'c'
+
+
+def test_without_room_what_waits_goes_on_waiting(doors: Doors) -> None:
+    """While there is no room for answers nothing that waited is run; it goes on when there is, in order."""
+    bench = Bench({'wait': doors.wait})
+    bench.call('wait', q={'door': 'a'})
+    for number in range(3):
+        bench.calls.wait_for_turn(number, 1)
+    bench.room = 1
+    doors.open('a')
+    bench.driver.run()
+    assert (bench.resumed, bench.calls.can_advance, bench.calls.turn_is_taken) == ([], True, True)
+    bench.room = 10
+    bench.calls.advance()
+    assert (bench.resumed, bench.calls.can_advance, bench.calls.turn_is_taken) == ([0, 1, 2], False, False)
+
+
+def test_what_waited_is_run_a_slice_at_a_time(doors: Doors) -> None:
+    """However many waited, others have their turn after a slice of time."""
+    bench = Bench({'wait': doors.wait})
+    bench.call('wait', q={'door': 'a'})
+    for number in range(10):
+        bench.calls.wait_for_turn(number, 1)
+    ticks = iter(range(1000))
+    bench.dispatcher.clock = lambda: next(ticks) * 0.001  # type: ignore[method-assign]
+    doors.open('a')
+    bench.driver.run()
+    assert 0 < len(bench.resumed) < 10
+    while bench.calls.can_advance:
+        bench.calls.advance()
+    assert bench.resumed == list(range(10))
+
+
 def test_too_many_wait(doors: Doors) -> None:
     """Past `max_queued` a message is 429, whatever it waits for, and leaves no trace."""
     bench = Bench({'wait': doors.wait}, max_in_flight=1, max_queued=2)
     bench.call('wait', q={'door': 'a'})
     bench.call('wait', 'x', q={'door': 'b'})
-    bench.calls.wait_for_turn('last')
+    bench.calls.wait_for_turn('last', 1)
     with pytest.raises(Error, match='2 messages of this connection are waiting already') as caught:
-        bench.calls.wait_for_turn('too many')
+        bench.calls.wait_for_turn('too many', 1)
     assert caught.value.code == 429
     with pytest.raises(Error, match='waiting already'):
         bench.call('wait', 'y', q={'door': 'c'})
@@ -568,7 +640,7 @@ def test_interrupt(doors: Doors, limit: int | None) -> None:
 def test_interrupt_lets_go_what_waits_for_its_turn(bench: Bench, doors: Doors) -> None:
     """What waits for its turn comes back, for whoever takes it to refuse: nothing is swallowed."""
     bench.call('wait', q={'door': 'a'})
-    bench.calls.wait_for_turn('second')
+    bench.calls.wait_for_turn('second', 1)
     bench.calls.interrupt(Error(503, 'stopping'))
     assert (bench.told, bench.resumed) == ([(None, 503)], ['second'])
 
@@ -577,7 +649,7 @@ def test_abandon(doors: Doors) -> None:
     """When nobody listens any more what waits never begins, and what runs goes on to its end."""
     bench = Bench({'wait': doors.wait}, max_in_flight=1)
     bench.call('wait', q={'door': 'a'})
-    bench.calls.wait_for_turn('second')
+    bench.calls.wait_for_turn('second', 1)
     bench.call('wait', 'x', q={'door': 'b'})
     bench.calls.abandon()
     assert bench.calls.is_busy
@@ -596,7 +668,7 @@ def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
         return task
 
     services = CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=spawn)
-    bench.calls = Calls(services, bench.scope, bench.send, bench.resumed.append, bench.wake)
+    bench.calls = Calls(services, bench.scope, bench.send, bench.resume, bench.wake, bench.has_room)
     doors.open('a')
     bench.call('wait', 'x', q={'door': 'a'})
     assert (bench.told, bench.calls.is_busy) == ([('x', 'a')], False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,9 +23,18 @@ def new_store(epoch: str = 'E1', **limits: Any) -> Store:
     return Store(Limits(**limits), nullcontext(), epoch)
 
 
+def trigger_one(store: Store, name: str, value: Any, t: float) -> tuple[int, bool]:
+    """Trigger an event; the version, and whether the sender was woken."""
+    versions: list[int] = []
+    woken: list[None] = []
+    store.wake = lambda: woken.append(None)
+    store.trigger(name, value, t, versions.append)
+    return versions[0], bool(woken)
+
+
 def trigger(store: Store, *values: Any, name: str = 'e') -> list[int]:
     """Trigger an event with each of these values; the versions."""
-    return [store.trigger(name, value, 5.0)[0] for value in values]
+    return [trigger_one(store, name, value, 5.0)[0] for value in values]
 
 
 def subscription(name: str = 'e', uid: str = 'u', rep: str = 'r') -> Subscription[Any]:
@@ -190,7 +200,7 @@ def test_distinct(first: Any, second: Any, is_same: bool) -> None:
     cursor = subscribed(store)
     assert trigger(store, first) == [1]
     assert list(store.take_changed()) == [cursor]
-    assert store.trigger('e', second, 6.0) == ((1, False) if is_same else (2, True))
+    assert trigger_one(store, 'e', second, 6.0) == ((1, False) if is_same else (2, True))
     assert list(store.take_changed()) == ([] if is_same else [cursor])
 
 
@@ -312,18 +322,18 @@ def test_the_sender_is_woken_once() -> None:
     """Of a burst the first trigger wakes the sender, and the next one does after the changes were taken."""
     store = new_store()
     cursor = subscribed(store)
-    assert [store.trigger('e', value, 5.0)[1] for value in 'abc'] == [True, False, False]
+    assert [trigger_one(store, 'e', value, 5.0)[1] for value in 'abc'] == [True, False, False]
     assert list(store.take_changed()) == [cursor]
     assert list(store.take_changed()) == []
-    assert store.trigger('e', 'd', 5.0) == (4, True)
+    assert trigger_one(store, 'e', 'd', 5.0) == (4, True)
 
 
 def test_nobody_is_woken_for_nobody() -> None:
     """An event without subscribers wakes nobody, and hides no change of another."""
     store = new_store()
     cursor = subscribed(store)
-    assert store.trigger('lonely', 1, 5.0) == (1, False)
-    assert store.trigger('e', 1, 5.0) == (1, True)
+    assert trigger_one(store, 'lonely', 1, 5.0) == (1, False)
+    assert trigger_one(store, 'e', 1, 5.0) == (1, True)
     assert list(store.take_changed()) == [cursor]
 
 
@@ -482,7 +492,7 @@ class Promise(RuleBasedStateMachine):
         for _ in range(count):
             value = f'{self.epoch}:{self.newest + 1}'
             self.values.append(value)
-            ver, wake = self.store.trigger('e', value, 5.0)
+            ver, wake = trigger_one(self.store, 'e', value, 5.0)
             self.is_woken = self.is_woken or wake
             assert ver == self.newest
 
@@ -567,3 +577,54 @@ class Promise(RuleBasedStateMachine):
 
 TestPromise = Promise.TestCase
 TestPromise.settings = settings(max_examples=40, stateful_step_count=12, deadline=None, derandomize=True)
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize('step', range(400))
+def test_a_trigger_that_is_interrupted(step: int) -> None:
+    """Whatever line a signal handler interrupts a trigger at, the next one leaves no gap and wakes the sender."""
+    store = new_store(history=2)
+    cursor = subscribed(store)
+    trigger(store, 'a', 'b')
+    drain(store, cursor)
+    store.take_changed()
+    left = step
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        store.trigger('e', 'c', 5.0, lambda ver: None)
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(before)
+    woken: list[None] = []
+    store.wake = lambda: woken.append(None)
+    assert store.newest('e')[1] is not None
+    trigger_again: list[int] = []
+    store.trigger('e', 'd', 5.0, trigger_again.append)
+    assert woken or list(store.take_changed()) == [cursor]
+    pushes = drain(store, cursor)
+    assert [push[0] for push in pushes] == list(range(3, trigger_again[-1] + 1))
+    assert pushes[-1][3] == 'd'
+
+
+def test_a_trigger_within_a_trigger() -> None:
+    """A trigger from within another one of the same thread, as a signal handler makes it, is made right after it."""
+    store = new_store()
+    cursor = subscribed(store)
+    made: list[int] = []
+    store.wake = lambda: store.trigger('e', 'inner', 5.0, made.append)
+    store.trigger('e', 'outer', 5.0, made.append)
+    assert made == [1, 2]
+    assert [push[3] for push in drain(store, cursor)] == ['outer', 'inner']

@@ -23,6 +23,8 @@ from webshoes.core.registry import Match
 Tid = str | int | float | None
 Message = dict[str, Any]
 
+SLICE = 0.003  # seconds in which calls that waited are run before others have their turn
+
 
 class Task(Protocol):
     """What `spawn` gives."""
@@ -53,6 +55,7 @@ class _Call(Struct, eq=False):
     message: Message
     command: str
     tid: Tid
+    size: int
     task: Task | None = None
     answered: bool = False
 
@@ -66,6 +69,7 @@ class Calls:
         send: takes an answer.
         resume: takes a message that was told to wait, when its turn comes.
         wake: called when an answer was sent that did not come of a message being taken.
+        has_room: whether there is room for more answers; what waits goes on waiting while there is none.
     """
 
     def __init__(
@@ -73,8 +77,9 @@ class Calls:
         services: CallServices,
         scope: Scope,
         send: Callable[[bytes], None],
-        resume: Callable[[Any], None],
+        resume: Callable[[Any, int], None],
         wake: Callable[[], None],
+        has_room: Callable[[], bool],
     ) -> None:
         self._on = services
         self._limits = services.limits
@@ -82,44 +87,61 @@ class Calls:
         self._send = send
         self._resume = resume
         self._wake = wake
+        self._has_room = has_room
         self._running: set[_Call] = set()
         self._by_tid: dict[Tid, _Call] = {}
         self._turn: _Call | None = None
-        self._for_turn: deque[Any] = deque()
+        self._for_turn: deque[tuple[Any, int]] = deque()
         self._for_place: deque[_Call] = deque()
+        self._waiting_bytes = 0
         self._advancing = False
 
     @property
     def turn_is_taken(self) -> bool:
         """Whether a message without `tid` has to wait."""
-        return self._turn is not None
+        return self._turn is not None or bool(self._for_turn)
 
     @property
     def is_busy(self) -> bool:
         """Whether a call is running or anything waits."""
         return bool(self._running or self._for_place or self._for_turn)
 
-    def wait_for_turn(self, message: Any) -> None:
+    @property
+    def can_advance(self) -> bool:
+        """Whether something waits for nothing but room or time."""
+        return bool((self._for_place and self._has_place()) or (self._for_turn and self._turn is None))
+
+    def wait_for_turn(self, message: Any, size: int) -> None:
         """Have a message come back through `resume` when its turn comes.
+
+        Args:
+            message: the message.
+            size: how many bytes of text it was.
 
         Raises:
             Error: 429, too many wait already.
         """
-        self._check_queue()
-        self._for_turn.append(message)
+        self._check_queue(size)
+        self._for_turn.append((message, size))
 
-    def accept(self, match: Match, command: str, message: Message, tid: Tid) -> None:
+    def accept(self, match: Match, command: str, message: Message, tid: Tid, size: int) -> None:
         """Run a call, at once or when there is a place for it.
+
+        Args:
+            match: where it goes.
+            command: as it was sent.
+            message, size: the whole message, and how many bytes of text it was.
+            tid: its tid, `None` if it has none.
 
         Raises:
             Error: 400, its tid is in flight; 429, too many wait already.
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        call = _Call(match, message, command, tid)
+        call = _Call(match, message, command, tid, size)
         has_place = self._has_place()
         if not has_place:
-            self._check_queue()
+            self._check_queue(size)
             self._for_place.append(call)
         if tid is None:
             self._turn = call
@@ -142,16 +164,24 @@ class Calls:
                 self._interrupt(call, exc)
 
     def abandon(self) -> None:
-        """Nobody listens any more: what waits is let go, what runs goes on to its end, unheard."""
+        """Nobody listens any more: what waits is let go, for a thread too; what runs goes on to its end, unheard."""
         self._for_turn.clear()
         self._for_place.clear()
+        self._waiting_bytes = 0
+        for call in self._running:
+            if call.task is not None and getattr(call.match.target, 'threaded', False):
+                call.task.cancel()
 
     def _has_place(self) -> bool:
         return not over(len(self._running) + 1, self._limits.max_in_flight)
 
-    def _check_queue(self) -> None:
-        if over(len(self._for_turn) + len(self._for_place) + 1, self._limits.max_queued):
-            raise Error(429, f'{self._limits.max_queued} messages of this connection are waiting already')
+    def _check_queue(self, size: int) -> None:
+        count = len(self._for_turn) + len(self._for_place)
+        if over(count + 1, self._limits.max_queued):
+            raise Error(429, f'{count} messages of this connection are waiting already')
+        if count and over(self._waiting_bytes + size, self._limits.max_queued_bytes):
+            raise Error(429, f'{self._waiting_bytes} bytes of messages of this connection are waiting already')
+        self._waiting_bytes += size
 
     def _run(self, call: _Call) -> None:
         self._running.add(call)
@@ -180,7 +210,7 @@ class Calls:
         self._running.discard(call)
         if not call.answered:
             self._answer(call, reply)
-        self._advance()
+        self.advance()
 
     def _answer(self, call: _Call, reply: bytes) -> None:
         call.answered = True
@@ -190,29 +220,37 @@ class Calls:
         else:
             self._turn = None
 
-    def _advance(self) -> None:
-        """Let go on what waited; a loop, and not one call from within the other, however many wait."""
+    def advance(self) -> None:
+        """Let go on what waited, as far as there is room, and for a slice of time; `can_advance` tells of the rest.
+
+        It is a loop, and not one call from within the other, however many wait.
+        """
         if self._advancing:
             return
         self._advancing = True
+        clock = self._on.dispatcher.clock
+        deadline = clock() + SLICE
         try:
-            while True:
+            while self.can_advance and self._has_room() and clock() < deadline:
                 if self._for_place and self._has_place():
-                    self._run(self._for_place.popleft())
-                elif self._for_turn and self._turn is None:
-                    self._resume(self._for_turn.popleft())
+                    call = self._for_place.popleft()
+                    self._waiting_bytes -= call.size
+                    self._run(call)
                 else:
-                    break
+                    message, size = self._for_turn.popleft()
+                    self._waiting_bytes -= size
+                    self._resume(message, size)
         finally:
             self._advancing = False
 
     def _interrupt(self, call: _Call, exc: Error) -> None:
         if call in self._for_place:
             self._for_place.remove(call)
+            self._waiting_bytes -= call.size
         self._answer(call, codec.error(exc, call.tid))
         if call.task is not None:
             call.task.cancel()
-        self._advance()
+        self.advance()
 
     def _reply(self, call: _Call, value: Any) -> bytes:
         try:
@@ -221,7 +259,7 @@ class Calls:
                     raise value
                 raise Error(406, 'This result can be had over HTTP only')
             return codec.reply(call.match.entry.rep, value, call.tid, self._on.now())
-        except Exception as exc:
+        except BaseException as exc:  # of an object in the result, say
             return self._error(call, exc)
 
     def _error(self, call: _Call, exc: BaseException) -> bytes:

@@ -10,6 +10,8 @@ that is not an `Error` is nobody's business outside: the client reads `Server er
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 SERVER_ERROR = 'Server error'
 
@@ -46,9 +48,14 @@ def from_exception(exc: BaseException, on_failure: Callable[[BaseException], Non
     """
     if isinstance(exc, Error):
         return exc
-    if getattr(exc, '__http_exception__', False):  # aiohttp.web.HTTPException, which the core does not import
-        status, reason, text = exc.status, exc.reason, exc.text  # type: ignore[attr-defined]
-        sentence = reason if not text or text == f'{status}: {reason}' else text
-        return Error(status if status >= 400 else 406, sentence)
+    if getattr(type(exc), '__http_exception__', False):  # aiohttp.web.HTTPException, which the core does not import
+        with suppress(Exception):  # one that was made wrongly is a failure like any other
+            return _from_http(exc)
     on_failure(exc)
     return Error(500, SERVER_ERROR)
+
+
+def _from_http(exc: Any) -> Error:
+    default = f'{exc.status}: {exc.reason}'
+    sentence = exc.reason if not exc.text or exc.text == default else exc.text
+    return Error(exc.status if exc.status >= 400 else 406, sentence)

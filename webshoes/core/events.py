@@ -15,9 +15,11 @@ connections: whoever sends asks `Store.take_changed` for the events to look at.
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
@@ -27,14 +29,16 @@ from webshoes.core.errors import Error
 from webshoes.core.limits import Limits
 
 Owner = TypeVar('Owner')
+_Trigger = tuple[str, float, bytes, Callable[[int], None]]
 
 
 class Version(Struct, frozen=True):
-    """One trigger: its number, its Unix time in seconds, its data as JSON."""
+    """One trigger: its number, its Unix time in seconds, its data as JSON, and how many bytes there were up to it."""
 
     ver: int
     t: float
     data: bytes
+    end: int
 
 
 class Push(Struct, frozen=True):
@@ -85,10 +89,16 @@ class _Event(Struct, eq=False):
     history: int
     distinct: bool = False
     configured: bool = False
-    ver: int = 0
     log: deque[Version] = field(default_factory=deque)
-    log_bytes: int = 0
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
+
+    @property
+    def ver(self) -> int:
+        return self.log[-1].ver if self.log else 0
+
+    @property
+    def log_bytes(self) -> int:
+        return self.log[-1].end - self.log[0].end + len(self.log[0].data)
 
 
 class Store:
@@ -96,11 +106,18 @@ class Store:
 
     Args:
         limits: `history` and `history_bytes` are read.
-        lock: held whenever an event is read or changed; `contextlib.nullcontext()` where one thread is all there is.
+        lock: held whenever an event is read or changed; reentrant, as a signal handler may trigger while its thread
+            holds it. `contextlib.nullcontext()` where one thread is all there is.
         epoch: the name of the history that begins with this store, random.
+
+    Attributes:
+        wake: called, under the lock, when there is something to be asked of `take_changed`; not again until it was.
     """
 
     def __init__(self, limits: Limits, lock: AbstractContextManager[Any], epoch: str) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self._triggering: FrameType | None = None
+        self._deferred: deque[_Trigger] = deque()
         self._limits = limits
         self._lock = lock
         self._epoch = epoch
@@ -119,35 +136,51 @@ class Store:
             self._trim(event)
             self._forget_if_empty(name, event)
 
-    def trigger(self, name: str, value: Any, t: float) -> tuple[int, bool]:
+    def trigger(self, name: str, value: Any, t: float, done: Callable[[int], None]) -> None:
         """Append a version.
 
         Args:
             name: the event.
             value: its new value, encoded here and now.
             t: Unix time in seconds.
-
-        Returns:
-            The newest version's number, and whether the sender has to be woken: it is not when it was woken before
-            and has not taken the changes yet.
+            done: takes the newest version's number, before this returns; only where a signal handler triggers while
+                its thread is doing just that, it is called when the handler has returned.
 
         Raises:
             TypeError: the value cannot be JSON.
         """
         data = codec.encode(value)
         with self._lock:
-            event = self._event(name)
-            if event.distinct and event.ver and _is_same(data, event.log[-1].data):
-                return event.ver, False
-            event.ver += 1
-            event.log.append(Version(event.ver, t, data))
-            event.log_bytes += len(data)
+            self._deferred.append((name, t, data, done))
+            if self._is_triggering():
+                return
+            self._triggering = sys._getframe()
+            while self._deferred:
+                self._append(*self._deferred.popleft())
+            self._triggering = None
+
+    def _is_triggering(self) -> bool:
+        """Whether this very thread, which has the lock, is in the middle of a trigger, and this is a signal handler's.
+
+        A flag would stay set when an exception ends a trigger at the wrong moment; a frame that ended is on no stack.
+        """
+        frame = sys._getframe() if self._triggering is not None else None
+        while frame is not None and frame is not self._triggering:
+            frame = frame.f_back
+        return frame is not None
+
+    def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None]) -> None:
+        """One step after which all is well, whatever exception a signal handler raises between any two of them."""
+        event = self._event(name)
+        last = event.log[-1] if event.log else Version(0, t, b'', 0)
+        if not (event.distinct and last.ver and _is_same(data, last.data)):
+            if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
+                if not self._changed:
+                    self.wake()
+                self._changed[name] = None
+            event.log.append(Version(last.ver + 1, t, data, last.end + len(data)))
             self._trim(event)
-            if not event.subscriptions:
-                return event.ver, False
-            wake = not self._changed
-            self._changed[name] = None
-            return event.ver, wake
+        done(event.ver)
 
     def newest(self, name: str) -> tuple[str, Version | None]:
         """An event's epoch, and its newest version if it ever had one."""
@@ -205,7 +238,7 @@ class Store:
 
     def _trim(self, event: _Event) -> None:
         while len(event.log) > 1 and (len(event.log) > event.history or event.log_bytes > self._limits.history_bytes):
-            event.log_bytes -= len(event.log.popleft().data)
+            event.log.popleft()
 
     def _forget_if_empty(self, name: str, event: _Event) -> None:
         if not (event.ver or event.subscriptions or event.configured):

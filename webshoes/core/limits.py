@@ -45,6 +45,12 @@ class Limits:
     max_queued: int | None = _limit(
         1000, 'messages', 'messages of one connection that wait for their turn; past it: 429', 'no limit'
     )
+    max_queued_bytes: int | None = _limit(
+        1 * MiB,
+        'bytes',
+        'their text, of which they take many times the memory; one may always wait; past it: 429',
+        'no limit',
+    )
     send_buffer: int = _limit(
         256 * KiB, 'bytes', 'unsent bytes of one connection; past it events wait as versions and it is not read'
     )

@@ -47,8 +47,10 @@ class Session:
         self._on = services
         self._limits = services.limits
         self.wake = wake
+        self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
         self._replies: deque[bytes] = deque()
-        self._calls = Calls(services, scope, self._replies.append, self._handle, wake)
+        self._unsent = 0  # bytes of replies
+        self._calls = Calls(services, scope, self._send, self._handle, wake, self._has_room)
         self._subscriptions: dict[tuple[str, str], Subscription[Session]] = {}
         self._stale: deque[Subscription[Session]] = deque()
         self._stopping = False
@@ -66,35 +68,49 @@ class Session:
         except UnicodeDecodeError:
             self.close_code = 1007
         except Error as exc:
-            self._in_turn(exc)
+            self._arrived.append((exc, 0))
         else:
             if isinstance(message, list):
-                self._receive_batch(message)
+                self._receive_batch(message, len(data))
             else:
-                self._in_turn(message)
+                self._arrived.append((message, len(data)))
+        self._proceed()
 
     def receive_binary(self) -> None:
         """Take a binary message: error 400."""
-        self._in_turn(Error(400, 'Messages are text frames of JSON, not binary'))
+        self._arrived.append((Error(400, 'Messages are text frames of JSON, not binary'), 0))
+        self._proceed()
 
-    def _receive_batch(self, messages: list[Any]) -> None:
+    def _receive_batch(self, messages: list[Any], size: int) -> None:
+        limit = self._limits.max_batch
         if not messages:
-            self._in_turn(Error(400, 'An array of messages has at least one'))
-        elif over(len(messages), self._limits.max_batch):
-            self._in_turn(Error(400, f'An array of messages has at most {self._limits.max_batch}'))
-        else:
-            for message in messages:
-                self._in_turn(message)
+            messages = [Error(400, 'An array of messages has at least one')]
+        elif over(len(messages), limit):
+            messages = [Error(400, f'An array of messages has at most {limit}')]
+        self._arrived.extend((message, size // len(messages)) for message in messages)
 
-    def _in_turn(self, message: Any) -> None:
+    def _has_room(self) -> bool:
+        return self._unsent <= self._limits.send_buffer
+
+    def _proceed(self) -> None:
+        """Do what is to be done, as far as there is room for the answers."""
+        self._calls.advance()
+        while self._arrived and self._has_room():
+            self._in_turn(*self._arrived.popleft())
+
+    def _in_turn(self, message: Any, size: int) -> None:
         """Handle a message now, or after the one without `tid` that is being answered."""
         if not self._calls.turn_is_taken or self._overtakes(message):
-            self._handle(message)
+            self._handle(message, size)
             return
         try:
-            self._calls.wait_for_turn(message)
+            self._calls.wait_for_turn(message, size)
         except Error as exc:
-            self._replies.append(codec.error(exc))
+            self._send(codec.error(exc))
+
+    def _send(self, reply: bytes) -> None:
+        self._replies.append(reply)
+        self._unsent += len(reply)
 
     def _overtakes(self, message: Any) -> bool:
         if not isinstance(message, dict):
@@ -105,7 +121,7 @@ class Session:
         named = any(field in message for field in (*registry.evt_entries, *registry.cmd_entries))
         return not named and ('cancel' in message or 'ping' in message)
 
-    def _handle(self, message: Any) -> None:
+    def _handle(self, message: Any, size: int) -> None:
         tid: Tid = None
         try:
             if isinstance(message, Error):
@@ -114,11 +130,11 @@ class Session:
                 raise Error(400, 'A message is a JSON object')
             if 'tid' in message:
                 tid = self._check_tid(message, 'tid')
-            self._dispatch(message, tid)
-        except Exception as exc:
-            self._replies.append(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
+            self._dispatch(message, tid, size)
+        except BaseException as exc:
+            self._send(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
 
-    def _dispatch(self, message: Message, tid: Tid) -> None:
+    def _dispatch(self, message: Message, tid: Tid, size: int) -> None:
         """Do what a message asks for: it is the first of these whose field it has."""
         registry = self._on.registry
         for field, entry in registry.evt_entries.items():
@@ -126,11 +142,11 @@ class Session:
                 return self._subscription(entry, message, tid)
         for field in registry.cmd_entries:
             if field in message:
-                return self._call(field, message, tid)
+                return self._call(field, message, tid, size)
         if 'cancel' in message:
             return self._cancel(self._check_tid(message, 'cancel'))
         if 'ping' in message:
-            return self._replies.append(codec.encode({'pong': self._check_tid(message, 'ping')}))
+            return self._send(codec.encode({'pong': self._check_tid(message, 'ping')}))
         raise Error(400, 'Invalid command')
 
     def _is_tid(self, tid: Any) -> bool:
@@ -146,17 +162,17 @@ class Session:
 
     # --- calls ---
 
-    def _call(self, field: str, message: Message, tid: Tid) -> None:
+    def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
         command = message[field]
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
-        self._calls.accept(self._on.registry.find_command(field, command), command, message, tid)
+        self._calls.accept(self._on.registry.find_command(field, command), command, message, tid, size)
 
     def _cancel(self, tid: Tid) -> None:
         if not self._calls.cancel(tid):
-            self._replies.append(codec.encode({'cancel': tid, 'found': False}))
+            self._send(codec.encode({'cancel': tid, 'found': False}))
 
     # --- subscriptions ---
 
@@ -167,7 +183,7 @@ class Session:
         if not isinstance(off, bool):
             raise Error(400, "'off' is true or false")
         answer = self._unsubscribe(name, uid) if off else self._subscribe(entry, message, name, uid)
-        self._replies.append(codec.reply(entry.rep, answer, tid, self._on.now()))
+        self._send(codec.reply(entry.rep, answer, tid, self._on.now()))
 
     def _subscribe(self, entry: Entry, message: Message, name: str, uid: str | None) -> Message:
         if self._stopping:
@@ -208,10 +224,16 @@ class Session:
     @property
     def has_output(self) -> bool:
         """Whether `take` may have something."""
-        return bool(self._replies or self._stale)
+        return bool(self.is_behind or self._stale or self._calls.can_advance)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something of what was received is to be answered, or sent, before more should be received."""
+        return bool(self._replies or self._arrived)
 
     def take(self, size: int) -> list[bytes]:
         """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
+        self._proceed()
         messages: list[bytes] = []
         while size > 0 and (message := self._next_message()) is not None:
             messages.append(message)
@@ -220,7 +242,9 @@ class Session:
 
     def _next_message(self) -> bytes | None:
         if self._replies:
-            return self._replies.popleft()
+            reply = self._replies.popleft()
+            self._unsent -= len(reply)
+            return reply
         while self._stale:
             subscription = self._stale[0]
             is_live = self._subscriptions.get((subscription.name, subscription.uid)) is subscription
@@ -250,6 +274,7 @@ class Session:
     def close(self) -> None:
         """The peer is gone: end its subscriptions and what waits. Calls that run go on to their end, unheard."""
         self.stop()
+        self._arrived.clear()
         self._calls.abandon()
         for name, uid in list(self._subscriptions):
             self._drop(name, uid)

@@ -121,6 +121,9 @@ class _Peer:
                 self.session.receive_binary()
             self._is_receiving = False
             await self._send(BATCH)
+            while self.session.is_behind and not self._ws.closed:
+                await asyncio.sleep(0)
+                await self._send(BATCH)
             self.wake()
             if self.session.close_code is not None:
                 await self._ws.close(code=self.session.close_code)
