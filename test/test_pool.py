@@ -60,7 +60,7 @@ def test_arguments_and_result(pool: DaemonPool) -> None:
     assert pool.submit(int, 'ff', base=16).result(TIMEOUT) == 255
 
 
-@pytest.mark.parametrize('raised', [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize('raised', [ValueError, SystemExit, KeyboardInterrupt])
 def test_an_exception_is_the_futures(pool: DaemonPool, raised: type[BaseException]) -> None:
     """Whatever work raises, its future raises, and the pool works on."""
 

@@ -38,6 +38,7 @@ from webshoes.transports.websocket import WebSockets
 
 F = TypeVar('F', bound=Callable[..., Any])
 
+FILE_THREADS = 8
 BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
 
 
@@ -108,6 +109,9 @@ class WebShoesApp:
         self._lifecycle = threading.RLock()
         self._run: _Run | None = None
 
+    def __repr__(self) -> str:
+        return f'<WebShoesApp {self.url}, {"stopped" if self._run is None else "running"}>'
+
     # --- registration ---
 
     def register(self, sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any]) -> None:
@@ -126,6 +130,9 @@ class WebShoesApp:
             TypeError, ValueError: something of it cannot be served; the sentence says what.
         """
         entry = make_entry(sub, cmd, q, evt, rep, fm)
+        for key, found in fm.items():
+            if isinstance(found, dict) and not Path(found['root']).is_dir():
+                log.warning("folder '%s/%s': there is no folder %s", sub, key, found['root'])
         with self._registering:
             self._registry.add(entry)
 
@@ -142,6 +149,8 @@ class WebShoesApp:
         Raises:
             TypeError, ValueError: as `register`.
         """
+        if not isinstance(path, str):
+            raise TypeError(f"command: @wsa.command('cmd/add'), with a path, not {path!r}")
         sub, slash, key = path.partition('/')
         if not (sub and slash and key):
             raise ValueError(f"command: a path such as 'cmd/add' is needed, not {path!r}")
@@ -242,8 +251,9 @@ class WebShoesApp:
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
                 self.stop()
-                pool = DaemonPool(self._limits.max_threads, 'webshoes-worker')
-                run.thread = LoopThread(partial(self._open, run, pool), self._new_loop, pool)
+                handlers = DaemonPool(self._limits.max_threads, 'webshoes-worker')
+                files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
+                run.thread = LoopThread(partial(self._open, run, handlers), self._new_loop, handlers, files)
                 self._run = run  # from here on a handler may stop it
                 run.thread.open()
             except BaseException:
@@ -274,12 +284,13 @@ class WebShoesApp:
             self._end(run)
 
     def run(self) -> None:
-        """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`.
+        """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`; it may be running already.
 
         Raises:
             OSError: as `start`.
         """
-        self.start()
+        if self._run is None:
+            self.start()
         try:
             lifetime.wait(self)
         finally:

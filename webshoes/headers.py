@@ -1,7 +1,10 @@
-"""What every response has."""
+"""What every response has, and what is read of a request."""
 
 HEADERS = {
     'X-Content-Type-Options': 'nosniff',  # what is sent as text is not to be run as a script
     'Server': 'webshoes',  # and not the versions of what is inside
 }
 JSON = {**HEADERS, 'Content-Type': 'application/json'}
+
+# Of the texts of a form. There are charsets that take minutes to decode, and that nobody sends.
+CHARSETS = ('utf-8', 'utf8', 'us-ascii', 'ascii', 'iso-8859-1', 'latin-1', 'windows-1252')

@@ -29,8 +29,8 @@ class Journal:
         trace = exc.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        place = (trace.tb_frame.f_code, trace.tb_lineno) if trace is not None else (type(exc), where)
-        if (times := self._due(place)) is not None:
+        place = (trace.tb_frame.f_code, trace.tb_lineno) if trace is not None else None
+        if (times := self._due((where, type(exc), place))) is not None:
             log.error("'%s' failed%s", where, times, exc_info=exc)
 
     def slow(self, where: str, seconds: float) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec('P')
@@ -45,16 +46,19 @@ class DaemonPool(ThreadPoolExecutor):
             RuntimeError: the pool was shut down.
         """
         future: Future[T] = Future()
-        context = contextvars.copy_context()
+        calls = [partial(contextvars.copy_context().run, fn, *args, **kwargs)]
+        # What is cancelled before its time holds on to nothing while it waits to be thrown away.
+        future.add_done_callback(lambda _: calls.clear())
 
         def work() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(context.run(fn, *args, **kwargs))
-            except StopIteration as exc:  # which no asyncio future takes: it would never be done
+                future.set_result(calls.pop()())
+            except (StopIteration, GeneratorExit) as exc:  # which asyncio takes for something of its own
+                name = type(exc).__name__
                 future.set_exception(
-                    RuntimeError('a call in a thread raised StopIteration').with_traceback(exc.__traceback__)
+                    RuntimeError(f'a call in a thread raised {name}').with_traceback(exc.__traceback__)
                 )
             except BaseException as exc:
                 future.set_exception(exc)

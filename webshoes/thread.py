@@ -23,14 +23,14 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
     Args:
         opening: awaited first, gives what is awaited last; what it raises, `open` raises.
         loop_factory: makes the loop.
-        pool: the loop's default executor; its threads count as inside.
+        pools: whose threads count as inside; the last is the loop's default executor.
     """
 
     def __init__(
         self,
         opening: Callable[[], Awaitable[Closing]],
         loop_factory: Callable[[], asyncio.AbstractEventLoop],
-        pool: DaemonPool,
+        *pools: DaemonPool,
     ) -> None:
         super().__init__(self._turn, start=False)
         self.thread.name = 'webshoes'
@@ -39,7 +39,7 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
         self._opening = opening
         self._closing: Closing
         self._loop_factory = loop_factory
-        self._pool = pool
+        self._pools = pools
         self._opened: Future[None] = Future()
 
     def __del__(self) -> None:
@@ -68,20 +68,22 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
     def is_inside(self) -> bool:
         """Whether the caller runs on the loop's thread or in one of the pool's: waiting would be for itself."""
         current = threading.current_thread()
-        return current is self.thread or self._pool.is_member(current)
+        return current is self.thread or any(pool.is_member(current) for pool in self._pools)
 
     def threadLoop(self, f: object, p: object) -> None:
         """Run the loop; an `asyncio.Runner` also cancels the tasks that are left over."""
         try:
             with asyncio.Runner(loop_factory=self._loop_factory) as runner:
                 self.loop = runner.get_loop()
-                self.loop.set_default_executor(self._pool)
+                self.loop.set_default_executor(self._pools[-1])
                 task = self.loop.create_task(self.threadRun(self, f, p))
                 while not task.done():
                     try:
                         self.loop.run_until_complete(task)
                     except (SystemExit, KeyboardInterrupt):  # in a task of a handler's own; both end a loop at once
                         self.stop()
+                for pool in self._pools:
+                    pool.shutdown()
                 with self.lock:
                     self.event = None  # or `notify` would ask a loop that is closed
         except BaseException as exc:

@@ -28,7 +28,11 @@ PURE = frozenset(
         'typing',
     )
 )
-PURE_PARTS = {'sys': {'_getframe'}, 'os': {'PathLike', 'fspath'}, 'pathlib': {'PurePath'}}  # of modules that also do I/O
+PURE_PARTS = {
+    'sys': {'_getframe'},
+    'os': {'PathLike', 'fspath'},
+    'pathlib': {'PurePath'},
+}  # of modules that also do I/O
 LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 
 Sources = dict[str, ast.Module]

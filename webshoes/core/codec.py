@@ -11,6 +11,8 @@ import base64
 import dataclasses
 import json
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,7 +22,8 @@ from propertybag import Bag
 from webshoes.core.errors import Error
 from webshoes.core.params import Missing, missing_error
 
-_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_SERIALIZE_NUMPY
+# Dataclasses are ours to take apart: orjson does not see a field that has its default and stands on the class alone.
+_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
 _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
 _decode = msgspec.json.Decoder().decode
 
@@ -79,19 +82,11 @@ def _encode(value: Any, option: int) -> bytes:
 
 def _default(value: Any) -> Any:
     """One step towards JSON for what orjson does not know; orjson goes on from there."""
-    if isinstance(value, Bag):
-        return value.as_dict()
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode()
-    if isinstance(value, msgspec.Struct):
-        return _struct(value)
+    for kinds, step in _STEPS:
+        if isinstance(value, kinds):
+            return step(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Missing):
         raise missing_error(value)
     tolist = getattr(value, 'tolist', None)  # array.array, and numpy's arrays where orjson refuses their layout
@@ -112,6 +107,18 @@ def _struct(value: msgspec.Struct) -> Any:
     return found | {name: item for name, item in zip(names, items, strict=True) if item is not msgspec.UNSET}
 
 
+_STEPS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Bag, Bag.as_dict),
+    (dict, dict),
+    ((list, tuple), list),
+    (str, str),
+    (int, int),
+    (float, float),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
+    (msgspec.Struct, _struct),
+)
+
+
 def _plain(value: Any) -> Any:
     """A copy of `value` made of what the standard library's encoder takes."""
     if value is None or isinstance(value, bool) or type(value) in (str, int):
@@ -122,13 +129,9 @@ def _plain(value: Any) -> Any:
         return {_key(key): _plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    try:
-        leaf = orjson.dumps(value, option=_OPTIONS)
-    except TypeError:
-        return _plain(_default(value))
-    return orjson.loads(leaf)
+    with suppress(TypeError):
+        return orjson.loads(orjson.dumps(value, option=_OPTIONS))
+    return _plain(_default(value))
 
 
 def _key(key: Any) -> str:

@@ -258,6 +258,9 @@ class Event:
         self._store = store
         self.name = name
 
+    def __repr__(self) -> str:
+        return f'<Event {self.name!r}, version {self.ver}>'
+
     @property
     def ver(self) -> int:
         """The number of the newest version, 0 if the event was never triggered."""

@@ -16,6 +16,8 @@ from webshoes.core.params import Bind, binder
 
 F = TypeVar('F', bound=Callable[..., Any])
 
+USUAL = ('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE')
+NOT_CALLS = frozenset(('OPTIONS', 'TRACE', 'CONNECT'))  # of HTTP itself: they call nothing unless a handler asks
 _THREADED = '__webshoes_threaded__'
 _METHODS = '__webshoes_methods__'
 
@@ -29,10 +31,19 @@ class Handler(msgspec.Struct, frozen=True):
     threaded: bool
     methods: frozenset[str] | None
 
+    def takes(self, method: str) -> bool:
+        """Whether the handler takes this HTTP method."""
+        return method not in NOT_CALLS if self.methods is None else method in self.methods
+
+    @property
+    def allow(self) -> str:
+        """The methods it takes, as in the `Allow` header (RFC 9110 section 10.2.1)."""
+        return ', '.join(sorted(self.methods or USUAL))
+
     def check_method(self, method: str) -> None:
         """Raise error 405 where the handler does not take this HTTP method (RFC 9110 section 15.5.6)."""
-        if self.methods is not None and method not in self.methods:
-            raise Error(405, f'Method {method} is not taken here, only {", ".join(sorted(self.methods))}')
+        if not self.takes(method):
+            raise Error(405, f'Method {method} is not taken here, only {self.allow}')
 
 
 def threaded(fn: F) -> F:
@@ -117,10 +128,16 @@ def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], whe
     if annotation in (Any, dict) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
         return annotation
     try:
-        msgspec.json.Decoder(annotation)
+        msgspec.convert({}, annotation)
+    except msgspec.ValidationError as exc:
+        if ' - at `' in str(exc) or not str(exc).startswith('Expected '):
+            return annotation  # it takes an object, if not an empty one
+        reason = 'q is an object: a Struct, a dataclass, a TypedDict or a dict can be made of it'
     except Exception as exc:
-        raise TypeError(f"'{where}' annotates q with {annotation!r}, which cannot be validated: {exc}") from None
-    return annotation
+        reason = str(exc)
+    else:
+        return annotation
+    raise TypeError(f"'{where}' annotates q with {annotation!r}, which cannot be validated: {reason}")
 
 
 def _is_generator(fn: Callable[..., Any]) -> bool:

@@ -238,5 +238,9 @@ def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
 def _sentence(message: str, name: str) -> str:
     """msgspec's message, the place in it told as a parameter's name."""
     text, _, path = message.partition(' - at `')
+    if found := re.fullmatch('Object (missing required|contains unknown) field `(.*)`', text):
+        kind = 'Missing' if found[1] == 'missing required' else 'Unknown'
+        inner = re.sub(r'^\$\.?|`$', '', path)
+        return f"{kind} parameter '{_dotted(*(part for part in (name, inner, found[2]) if part))}'"
     place = '.'.join(part for part in (name, re.sub(r'^\$\.?|`$', '', path)) if part).replace('.[', '[')
     return f"Parameter '{place}': {text[0].lower()}{text[1:]}" if place else text

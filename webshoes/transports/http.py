@@ -17,7 +17,7 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.limits import Limits, over
 from webshoes.core.registry import Folder, Match, Registry
-from webshoes.headers import HEADERS, JSON
+from webshoes.headers import CHARSETS, HEADERS, JSON
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
@@ -102,6 +102,8 @@ class Http:
         return isinstance(match.target, Folder) and await self._files.has(match.target, _below(match, path))
 
     async def _call(self, match: Match, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == 'OPTIONS' and not handler.takes('OPTIONS'):
+            return web.Response(status=204, headers={**HEADERS, 'Allow': _allow(handler)})
         handler.check_method(request.method)
         values, texts = await self._parameters(request)
         scope = self._scope(request, _connection(request))
@@ -145,6 +147,7 @@ class Http:
 
     def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
+            exc.headers['Server'] = HEADERS['Server']
             raise exc
         if exc is request.content.exception():  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
@@ -155,8 +158,7 @@ class Http:
         if isinstance(exc, web.HTTPException):
             response.headers.extend((name, value) for name, value in exc.headers.items() if name[:8] != 'Content-')
         if error.code == 405 and 'Allow' not in response.headers:
-            taken = match.target.methods if match is not None and isinstance(match.target, Handler) else None
-            response.headers['Allow'] = ', '.join(sorted(taken or {'GET', 'HEAD'}))
+            response.headers['Allow'] = _allow(match.target if match is not None else None)
         return response
 
 
@@ -170,6 +172,11 @@ def _connection(request: web.BaseRequest) -> Connection:
             loop.call_soon_threadsafe(transport.close)
 
     return Connection(f'{id(request.protocol):x}', request.remote, close)
+
+
+def _allow(target: Handler | Folder | None) -> str:
+    """The `Allow` header (RFC 9110 section 10.2.1)."""
+    return target.allow if isinstance(target, Handler) else 'GET, HEAD'
 
 
 def _below(match: Match, path: str) -> str:
@@ -188,6 +195,16 @@ def _is_gone(request: web.BaseRequest) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
+def _check_charset(charset: str | None) -> None:
+    """Refuse the texts of a form in a charset that nobody sends: some of them take minutes to decode.
+
+    Raises:
+        Error: 400, the charset is none of `CHARSETS`.
+    """
+    if charset is not None and charset.lower() not in CHARSETS:
+        raise Error(400, f'A form in the charset {charset[:40]!r} is not read, only {", ".join(CHARSETS)}')
+
+
 async def _json(request: web.BaseRequest) -> dict[str, Any]:
     try:
         data = await _read(request.read)
@@ -202,6 +219,7 @@ async def _json(request: web.BaseRequest) -> dict[str, Any]:
 
 
 async def _form(request: web.BaseRequest) -> dict[str, list[Any]]:
+    _check_charset(request.charset)
     form = await _read(request.post)
     return {name: form.getall(name) for name in form}
 
@@ -214,5 +232,6 @@ async def _read(reader: Callable[[], Any]) -> Any:
         raise
     except ConnectionError:  # pragma: no cover  # tested, but whether it is seen is a matter of time
         raise Error(400, 'The connection was lost before the body was whole') from None
-    except (ValueError, LookupError, web.RequestPayloadError, HttpProcessingError) as exc:
-        raise Error(400, f'The body cannot be read: {getattr(exc, "message", exc)}') from None
+    except (ValueError, LookupError, RuntimeError, web.RequestPayloadError, HttpProcessingError) as exc:
+        sentence = ' '.join(str(getattr(exc, 'message', exc)).split())
+        raise Error(400, f'The body cannot be read: {sentence}') from None

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Any, Protocol, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.limits import Limits
-from webshoes.headers import JSON
+from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -91,7 +91,7 @@ class Server:
 
     def _request(self, *args: object) -> web.BaseRequest:
         message, payload, protocol, writer, task = args
-        return web.BaseRequest(
+        return _Request(
             message,  # type: ignore[arg-type]
             payload,  # type: ignore[arg-type]
             protocol,  # type: ignore[arg-type]
@@ -138,6 +138,24 @@ class Server:
             transport.abort()
         while self._server.transports and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(POLL)
+
+
+class _Request(web.BaseRequest):
+    """A request whose forms are read in charsets that are sent, each part of them."""
+
+    async def multipart(self) -> MultipartReader:
+        """The parts of the body."""
+        reader = await super().multipart()
+        reader.part_reader_cls = _Part
+        return reader
+
+
+class _Part(BodyPartReader):
+    def get_charset(self, default: str) -> str:
+        charset = super().get_charset(default)
+        if charset.lower() not in CHARSETS:
+            raise ValueError(f'a part in the charset {charset[:40]!r}')
+        return charset
 
 
 class _HttpServer(web.Server):
