@@ -110,7 +110,7 @@ class WebShoesApp:
         self._run: _Run | None = None
 
     def __repr__(self) -> str:
-        return f'<WebShoesApp {self.url}, {"stopped" if self._run is None else "running"}>'
+        return f'<WebShoesApp {self.url}, {"running" if self._is_running else "stopped"}>'
 
     # --- registration ---
 
@@ -235,6 +235,10 @@ class WebShoesApp:
         scheme = 'http' if self._tls is None else 'https'
         return f'{scheme}://[{host}]:{self.port}' if ':' in host else f'{scheme}://{host}:{self.port}'
 
+    @property
+    def _is_running(self) -> bool:
+        return self._run is not None and self._run.port is not None
+
     def start(self) -> None:
         """Serve on a thread of our own; returns when the server listens. While it runs, it starts anew.
 
@@ -289,7 +293,7 @@ class WebShoesApp:
         Raises:
             OSError: as `start`.
         """
-        if self._run is None:
+        if not self._is_running:
             self.start()
         try:
             lifetime.wait(self)

@@ -91,6 +91,14 @@ class Demo:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def wait_for_handler(self, number: int) -> None:
+        """Return when the demo is at its last line, and handles this signal."""
+        while True:
+            status = Path(f'/proc/{self._process.pid}/status').read_text()
+            caught = next(line.split()[1] for line in status.splitlines() if line.startswith('SigCgt'))
+            if int(caught, 16) >> (number - 1) & 1:
+                return
+
     def end(self, number: int) -> int:
         """Send it a signal and return the code it ends with."""
         self._process.send_signal(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import trustme
 from playwright.sync_api import Page
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as serve_websockets
 
 import webshoes as ws
 from test.conftest import Serve
@@ -57,13 +60,34 @@ def fall_silent(ctx: ws.Context, q: Any) -> None:
     ctx.req.transport.abort()
 
 
+def listen(connection: ServerConnection) -> None:
+    """Take everything and say nothing."""
+    for _ in connection:
+        pass
+
+
+class Gate:
+    """A call that waits for another one."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def wait(self, ctx: ws.Context, q: Any) -> None:
+        self._waiting.append(asyncio.get_running_loop().create_future())
+        await self._waiting[-1]
+
+    def go(self, ctx: ws.Context, q: Any) -> None:
+        self._waiting.pop().set_result(None)
+
+
 @pytest.fixture
 def site(serve: Serve, tmp_path: Path) -> Site:
     """An app with a page: `site(settings='', html=CLASSIC)`."""
 
     def start(settings: str = '', html: str = CLASSIC, **kwargs: Any) -> ws.WebShoesApp:
+        gate = Gate()
         fm = {'add': add, 'refuse': refuse, 'hang-up': hang_up, 'fall-silent': fall_silent}
-        wsa = serve(fm, **kwargs)
+        wsa = serve(fm | {'wait': gate.wait, 'go': gate.go}, **kwargs)
         (tmp_path / 'index.html').write_text(html % (SCRIPT % settings) if '%s' in html else html)
         wsa.register('*', '', '', '', '', {'*': {'root': tmp_path, 'defpage': 'index.html'}})
         return wsa
@@ -161,6 +185,21 @@ def test_connection_lost_before_the_reply(site: Site, new_page: NewPage) -> None
     assert error[0] == 503
     assert 'whether it was carried out is not known' in error[1]
     assert page.evaluate("wsc.call('cmd/add', { a: 1, b: 1 }, { retry: true })") == {'result': 2}
+
+
+def test_no_reply_in_time(site: Site, new_page: NewPage) -> None:
+    """A call that gets no reply in its time ends with 408, and what comes later is a warning."""
+    page = new_page(site().url)
+    assert page.evaluate("wsc.call('cmd/wait', {}, { timeout: 50 }).catch(e => e.code)") == 408
+    page.evaluate("wsc.call('cmd/go')")
+    wait_for(page, "told.some(([type]) => type === 'warning')")
+
+
+def test_too_many_wait(site: Site, new_page: NewPage) -> None:
+    """Past `maxPending` a call ends with 429 at once; those before it are answered."""
+    page = new_page(site('maxPending: 2').url)
+    codes = 'Array.from({ length: 3 }, () => wsc.call("cmd/add", { a: 1, b: 2 }).catch(e => e.code))'
+    assert page.evaluate(f'Promise.all({codes})') == [{'result': 3}, {'result': 3}, 429]
 
 
 def test_without_random_uuid(site: Site, new_page: NewPage) -> None:
@@ -311,6 +350,27 @@ def test_what_the_page_is_told(site: Site, new_page: NewPage) -> None:
     assert page.evaluate("[wsc.call('cmd/add').catch(e => e.code), wsc.close()][0]") == 503
     states = "told.filter(([type]) => type === 'state').map(([, state]) => state)"
     assert page.evaluate(states) == ['open', 'closed']
+
+
+def test_try_again_later(site: Site, new_page: NewPage) -> None:
+    """After 1013 the client waits longer than any other time; `online` ends the wait at once."""
+    page = new_page(site('maxDelay: 100000').url)
+    page.evaluate("wsc.call('cmd/hang-up', { code: 1013 }).catch(() => {})")
+    wait_for(page, "told.some(([type]) => type === 'close')")
+    assert page.evaluate("told.find(([type]) => type === 'close')[1].retryIn") >= 100_000
+    page.evaluate("dispatchEvent(new Event('online'))")
+    wait_for(page, "wsc.state === 'open'")
+
+
+def test_dead_connection(site: Site, new_page: NewPage) -> None:
+    """A server that says nothing is pinged, and given up when it does not answer."""
+    with serve_websockets(listen, '127.0.0.1', 0) as silent:
+        threading.Thread(target=silent.serve_forever).start()
+        url = f'ws://127.0.0.1:{silent.socket.getsockname()[1]}'
+        page = new_page(site(f"url: '{url}', protocols: [], pingAfter: 50, deadAfter: 1000").url, may_fail=True)
+        wait_for(page, "told.some(([type]) => type === 'close')")
+        assert page.evaluate("told.find(([type]) => type === 'close')[1].reason") == 'no answer to a ping in 1000 ms'
+        page.close()
 
 
 def test_page_of_another_origin(site: Site, serve: Serve, new_page: NewPage) -> None:

@@ -8,7 +8,7 @@ declare namespace WebShoes {
   interface Settings {
     /** Where the server is: ws:, wss:, http: or https:, or relative to the page. Default: the page's own host. */
     url?: string;
-    /** Subprotocols to offer. Default `['webshoes']`; a token for the server's `auth` goes behind it. */
+    /** Subprotocols to offer. Default `['webshoes']`. */
     protocols?: string[];
     /** Told what happens. Default: errors and warnings go to the console. */
     cb?: Callback;
