@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from webshoes.core.registry import Entry, Registry, make_entry
 from webshoes.core.session import Services
 from webshoes.fanout import Fanout
 from webshoes.log import Journal, log, log_to_stderr
-from webshoes.loops import Deferred, loop_factory
+from webshoes.loops import loop_factory, spawner
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
@@ -157,12 +157,7 @@ class WebShoesApp:
 
         def add(fn: F) -> F:
             with self._registering:
-                entry = self._registry.entries.get(sub)
-                names = (entry.cmd, entry.q, entry.evt, entry.rep) if entry else ('cmd', 'q', 'evt', 'r')
-                fm = entry.fm if entry else {}
-                make_entry(sub, *names, {key: fn})
-                fm[key] = fn
-                self._registry.add(make_entry(sub, *names, fm))
+                self._registry.add_function(sub, key, fn)
             return fn
 
         return add
@@ -313,14 +308,6 @@ class WebShoesApp:
 
     async def _open(self, run: _Run, pool: DaemonPool) -> Closing:
         loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Task[None]] = set()
-
-        def spawn(coroutine: Coroutine[Any, Any, None]) -> Deferred:
-            task = loop.create_task(coroutine)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            return Deferred(task)
-
         dispatcher = Dispatcher(
             clock=time.perf_counter,
             in_thread=partial(loop.run_in_executor, pool),
@@ -332,7 +319,7 @@ class WebShoesApp:
             dispatcher=dispatcher,
             limits=self._limits,
             now=time.time,
-            spawn=spawn,
+            spawn=spawner(loop),
             registry=self._registry,
             store=self._store,
             new_uid=partial(secrets.token_hex, 16),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -27,6 +28,19 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             return asyncio.new_event_loop
         raise ImportError("loop='uvloop' needs uvloop: pip install 'webshoes[fast]'") from None
     return uvloop.new_event_loop
+
+
+def spawner(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], Deferred]:
+    """What runs coroutines on a loop, and holds on to them until they are done, as the loop itself does not."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(coroutine: Coroutine[Any, Any, None]) -> Deferred:
+        task = loop.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return Deferred(task)
+
+    return spawn
 
 
 class Deferred:

@@ -373,3 +373,26 @@ def test_a_folder_does_not_hide_a_function() -> None:
     """A command that meets a folder first goes on to the next function."""
     found = registry(entry('site', fm={'*': {'root': '/srv'}, 'f': {'root': '/srv'}}), entry('cmd', 'f'))
     assert told(found.find_command('cmd', 'f')) == 'cmd/f'
+
+
+def test_one_function_into_an_entry() -> None:
+    """A function goes into the entry of its name, with that one's fields, or into one with the default fields."""
+    found = Registry()
+    found.add(make_entry('old', 'do', 'with', 'watch', '', {'f': fn}))
+    found.add_function('old', 'thing/{id}', fn)
+    found.add_function('new', 'g', fn)
+    assert [(entry.sub, entry.cmd, list(entry.fm)) for entry in found.entries.values()] == [
+        ('old', 'do', ['f', 'thing/{id}']),
+        ('new', 'cmd', ['g']),
+    ]
+    assert told(found.find_command('do', 'old/thing/7')) == 'old/thing/{id} id=7'
+
+
+def test_one_function_that_cannot_be() -> None:
+    """A function that cannot be called is not put into the dict."""
+    found = Registry()
+    fm = {'f': fn}
+    found.add(make_entry('old', 'cmd', 'q', 'evt', 'r', fm))
+    with pytest.raises(TypeError, match="'old/g' is 3"):
+        found.add_function('old', 'g', 3)
+    assert list(fm) == ['f']

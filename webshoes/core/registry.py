@@ -210,6 +210,14 @@ class Registry:
         """Add an entry; one of the same `sub` is replaced in its place."""
         self._set({**self.entries, entry.sub: entry})
 
+    def add_function(self, sub: str, key: str, fn: Any) -> None:
+        """Add one function to an entry, which is made with the field names `cmd q evt r` if need be."""
+        entry = self.entries.get(sub) or make_entry(sub, 'cmd', 'q', 'evt', 'r', {})
+        names = entry.cmd, entry.q, entry.evt, entry.rep
+        make_entry(sub, *names, {key: fn})  # to check it before it is there
+        entry.fm[key] = fn
+        self.add(make_entry(sub, *names, entry.fm))
+
     def remove(self, sub: str) -> None:
         """Remove an entry, if it is there."""
         self._set({name: entry for name, entry in self.entries.items() if name != sub})
