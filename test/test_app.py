@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,6 +256,23 @@ def test_command_needs_entry_and_name(wsa: ws.WebShoesApp, path: str) -> None:
         wsa.command(path)
 
 
+@pytest.mark.parametrize('path', [add, None, 1])
+def test_command_without_a_path(wsa: ws.WebShoesApp, path: Any) -> None:
+    """`@wsa.command` without its parentheses is a TypeError that shows the right form, and nothing is registered."""
+    with pytest.raises(TypeError, match=r"command: @wsa\.command\('cmd/add'\), with a path, not"):
+        wsa.command(path)
+    assert not wsa.handlers
+
+
+def test_a_folder_that_is_not_there(wsa: ws.WebShoesApp, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A folder that is not there is warned of by name when it is registered; one that is there is not."""
+    (tmp_path / 'some').mkdir()
+    wsa.register('site', '', '', '', '', {'a': {'root': tmp_path / 'some'}, 'b': {'root': str(tmp_path / 'none')}})
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == f"folder 'site/b': there is no folder {tmp_path / 'none'}"
+
+
 def test_a_refused_command_changes_nothing(wsa: ws.WebShoesApp) -> None:
     """What cannot be a handler is refused by `@wsa.command` and does not stay in the dict."""
     fm: dict[str, Any] = {}
@@ -383,6 +401,12 @@ def test_a_handler_may_trigger(serve: Serve, open_peer: OpenPeer) -> None:
     assert [peer.receive()['ver'] for _ in range(2)] == [1, 2]
 
 
+def test_an_event_shows_how_it_stands(wsa: ws.WebShoesApp) -> None:
+    """The repr of an event has its name and version."""
+    wsa.triggerEvent('state', 1)
+    assert repr(wsa.event('state')) == "<Event 'state', version 1>"
+
+
 # --- url ---
 
 
@@ -401,6 +425,14 @@ def test_a_handler_may_trigger(serve: Serve, open_peer: OpenPeer) -> None:
 def test_url(addr: str, url: str) -> None:
     """`url` is where a program on this machine finds the server, IPv6 in brackets (RFC 3986 section 3.2.2)."""
     assert ws.WebShoesApp(addr, 15801).url == url
+
+
+def test_an_app_shows_where_it_is(serve: Serve) -> None:
+    """The repr of an app has its address, and whether it runs."""
+    wsa = serve()
+    assert repr(wsa) == f'<WebShoesApp http://127.0.0.1:{wsa.port}, running>'
+    wsa.stop()
+    assert repr(wsa) == '<WebShoesApp http://127.0.0.1:0, stopped>'
 
 
 @pytest.mark.parametrize('name', ['', 'web', 'py.typed'])

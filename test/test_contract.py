@@ -34,6 +34,12 @@ class Point:
     y: float
 
 
+@dataclass
+class Shelf:
+    width: int
+    on: bool = False
+
+
 class Named(TypedDict):
     name: str
 
@@ -58,6 +64,10 @@ def add_pair(ctx: ws.Context, q: Pair) -> int:
 
 def add_point(ctx: ws.Context, q: Point) -> Point:
     return Point(q.x + 1, q.y + 1)
+
+
+def echo_shelf(ctx: ws.Context, q: Shelf) -> list[Shelf]:
+    return [q]
 
 
 def greet(ctx: ws.Context, q: Named) -> str:
@@ -100,6 +110,7 @@ CASES: dict[str, tuple[Callable[..., Any], Any, Result]] = {
     'threaded': (add_elsewhere, {'a': 2, 'b': 3}, (200, {'sum': 5})),
     'Struct': (add_pair, {'a': 2}, (200, 3)),
     'dataclass': (add_point, {'x': 1, 'y': 2.5}, (200, {'x': 2.0, 'y': 3.5})),
+    'dataclass with a default': (echo_shelf, {'width': 1}, (200, [{'width': 1, 'on': False}])),
     'TypedDict': (greet, {'name': 'Ann'}, (200, 'Hello Ann')),
     'q is null': (echo, None, (200, {})),
     'echo': (echo, {'a': {'b': [1, None, True, 'ü']}, '_': 0}, (200, {'a': {'b': [1, None, True, 'ü']}, '_': 0})),

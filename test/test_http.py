@@ -120,6 +120,31 @@ def test_form_in_its_charset(serve: Serve) -> None:
     assert call(serve({'echo': echo}), 'POST', '/cmd/echo', data=b'a=%FC', headers=kind).json() == {'a': 'ü'}
 
 
+def post_form(wsa: ws.WebShoesApp, way: str, charset: str, value: bytes) -> requests.Response:
+    """Send a form whose field `a` says that it is in a charset."""
+    if way == 'form':
+        kind, body = f'application/x-www-form-urlencoded; charset={charset}', b'a=' + value
+    else:
+        part = f'--x\r\nContent-Disposition: form-data; name="a"\r\nContent-Type: text/plain; charset={charset}'
+        kind, body = 'multipart/form-data; boundary=x', part.encode() + CRLF * 2 + value + b'\r\n--x--\r\n'
+    return call(wsa, 'POST', '/cmd/echo', data=body, headers={'Content-Type': kind})
+
+
+@pytest.mark.parametrize('way', ['form', 'multipart'])
+@pytest.mark.parametrize('charset', ['utf-8', 'UTF-8', 'latin-1', 'iso-8859-1', 'windows-1252'])
+def test_charset(serve: Serve, way: str, charset: str) -> None:
+    """A field is decoded in the charset that it names, if that is one of those that are sent."""
+    assert post_form(serve({'echo': echo}), way, charset, 'ü'.encode(charset)).json() == {'a': 'ü'}
+
+
+@pytest.mark.parametrize('way', ['form', 'multipart'])
+@pytest.mark.parametrize('charset', ['punycode', 'utf-7', 'cp500'])
+def test_charset_that_nobody_sends(serve: Serve, caplog: pytest.LogCaptureFixture, way: str, charset: str) -> None:
+    """A field in a charset that nobody sends is refused and not decoded, which can take minutes."""
+    code, sentence = answer(post_form(serve({'echo': echo}), way, charset, b'a' * 500_000 + b'-99'))
+    assert (code, f"charset '{charset}'" in sentence, caplog.records) == (400, True, [])
+
+
 @pytest.mark.parametrize('method', ['POST', 'PUT', 'GET'])
 @pytest.mark.parametrize('kind', ['application/json', 'application/json; charset=utf-8', 'application/ld+json'])
 def test_json_body(serve: Serve, method: str, kind: str) -> None:
@@ -420,6 +445,37 @@ def test_method_of_the_handlers_own(serve: Serve) -> None:
     assert call(serve({'refuse': refuse}), 'POST', '/cmd/refuse').headers['Allow'] == 'PATCH,PUT'
 
 
+@pytest.mark.parametrize(
+    ('name', 'allow'),
+    {'echo': 'DELETE, GET, HEAD, PATCH, POST, PUT', 'save': 'POST', 'replace': 'POST, PUT'}.items(),
+)
+def test_options(serve: Serve, name: str, allow: str) -> None:
+    """OPTIONS is answered by the methods that a handler takes (RFC 9110 section 9.3.7)."""
+    response = call(serve({'echo': echo, 'save': save, 'replace': replace}), 'OPTIONS', f'/cmd/{name}')
+    assert (response.status_code, response.content, response.headers['Allow']) == (204, b'', allow)
+
+
+def test_trace(serve: Serve) -> None:
+    """TRACE is 405, whatever the handler."""
+    response = call(serve({'echo': echo}), 'TRACE', '/cmd/echo')
+    assert (answer(response)[0], 'TRACE' in response.headers['Allow']) == (405, False)
+
+
+def test_methods_of_http_itself_run_nothing(serve: Serve) -> None:
+    """A handler that names no methods is run neither by OPTIONS nor by TRACE."""
+    calls: list[str] = []
+    wsa = serve({'count': lambda ctx, q: calls.append(ctx.method)})
+    for method in ('OPTIONS', 'TRACE', 'PURGE'):
+        call(wsa, method, '/cmd/count')
+    assert calls == ['PURGE']
+
+
+def test_options_of_the_handlers_own(serve: Serve) -> None:
+    """A handler that names OPTIONS answers it."""
+    wsa = serve({'own': ws.methods('OPTIONS')(lambda ctx, q: ctx.method)})
+    assert call(wsa, 'OPTIONS', '/cmd/own').text == 'OPTIONS'
+
+
 KINDS = {
     'JSON': 'application/json',
     'form': 'application/x-www-form-urlencoded',
@@ -456,6 +512,10 @@ KINDS = {
             b'--x\r\nContent-Disposition: form-data; name="a"\r\nContent-Type: text/plain; charset=nothing\r\n\r\n1'
             b'\r\n--x--\r\n',
         ),
+        (
+            'multipart/form-data; boundary=x',
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: foo\r\n\r\n1\r\n--x--\r\n',
+        ),
     ],
 )
 def test_body_that_cannot_be_read(serve: Serve, caplog: pytest.LogCaptureFixture, kind: str, body: bytes) -> None:
@@ -467,9 +527,10 @@ def test_body_that_cannot_be_read(serve: Serve, caplog: pytest.LogCaptureFixture
 
 
 def test_body_that_is_not_compressed(serve: Serve) -> None:
-    """A body that is not compressed as it says is 400."""
+    """A body that is not compressed as it says is 400, in one line."""
     headers = {'Content-Type': 'application/json', 'Content-Encoding': 'gzip'}
-    assert answer(call(serve({'echo': echo}), 'POST', '/cmd/echo', data=b'{"a": 1}', headers=headers))[0] == 400
+    code, sentence = answer(call(serve({'echo': echo}), 'POST', '/cmd/echo', data=b'{"a": 1}', headers=headers))
+    assert (code, len(sentence.splitlines())) == (400, 1)
 
 
 @pytest.mark.parametrize('kind', KINDS.values(), ids=KINDS)
@@ -837,10 +898,15 @@ def test_bytes_that_are_no_request(
     assert call(wsa, 'GET', '/cmd/echo?a=1').json() == {'a': '1'}
 
 
-@pytest.mark.parametrize('path', ['/cmd/echo', '/cmd/fail', '/nowhere', '/webshoes.js', '/cmd/own'])
+def go(ctx: ws.Context, q: Bag) -> None:
+    raise web.HTTPFound('/elsewhere')
+
+
+@pytest.mark.parametrize('path', ['/cmd/echo', '/cmd/fail', '/nowhere', '/webshoes.js', '/cmd/own', '/cmd/go'])
 def test_the_server_header_tells_nothing(serve: Serve, path: str) -> None:
     """No response tells the versions of what is inside."""
-    wsa = serve({'echo': echo, 'fail': lambda ctx, q: 1 / 0, 'own': lambda ctx, q: web.Response(text='own')})
+    fm = {'echo': echo, 'fail': lambda ctx, q: 1 / 0, 'own': lambda ctx, q: web.Response(text='own'), 'go': go}
+    wsa = serve(fm)
     assert call(wsa, 'GET', path).headers['Server'] == 'webshoes'
 
 

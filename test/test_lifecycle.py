@@ -756,6 +756,21 @@ def test_triggers_while_it_starts_and_stops(serve: Serve, open_peer: OpenPeer, t
     assert all(reading.result(TIMEOUT) for reading in readings)
 
 
+def test_a_trigger_that_no_run_has_told_of(serve: Serve, open_peer: OpenPeer, block: Block) -> None:
+    """What was triggered in a run that was given up does not keep the next run from pushing."""
+    wsa = serve({'slow': block.sync}, limits=ws.Limits(stop_timeout=0.1))
+    stuck = open_peer(wsa)
+    stuck.subscribe('state')
+    stuck.send({'cmd': 'cmd/slow'})
+    assert block.entered.wait(TIMEOUT)
+    wsa.triggerEvent('state', 1)
+    wsa.start()
+    peer = open_peer(wsa)
+    peer.subscribe('state')
+    wsa.triggerEvent('state', 2)
+    assert [peer.receive()['r'] for _ in range(2)] == [1, 2]
+
+
 def test_a_value_from_before_start_waits_for_who_comes(serve: Serve, open_peer: OpenPeer) -> None:
     """What is triggered while nothing runs is the first push of those who come later, in the same history."""
     wsa = serve()

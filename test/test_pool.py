@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -72,13 +73,17 @@ def test_an_exception_is_the_futures(pool: DaemonPool, raised: type[BaseExceptio
     assert pool.submit(int).result(TIMEOUT) == 0
 
 
-def test_stop_iteration_reaches_who_awaits(pool: DaemonPool) -> None:
-    """StopIteration, which no asyncio future takes, ends the wait as RuntimeError."""
+@pytest.mark.parametrize('raised', [StopIteration, GeneratorExit])
+def test_what_asyncio_takes_for_its_own(pool: DaemonPool, raised: type[BaseException]) -> None:
+    """StopIteration and GeneratorExit, which asyncio takes for something of its own, end the wait as RuntimeError."""
+
+    def fail() -> None:
+        raise raised
 
     async def main() -> None:
-        await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, next, iter(())), TIMEOUT)
+        await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, fail), TIMEOUT)
 
-    with pytest.raises(RuntimeError, match='StopIteration'):
+    with pytest.raises(RuntimeError, match=raised.__name__):
         asyncio.run(main())
 
 
@@ -137,6 +142,18 @@ def test_cancelled_work_never_runs(pool: DaemonPool) -> None:
     gate.open.set()
     after.result(TIMEOUT)
     assert ran == [2]
+    assert all(future.result(TIMEOUT) for future in busy)
+
+
+def test_cancelled_work_lets_go_of_its_arguments(pool: DaemonPool) -> None:
+    """Work that is cancelled while it waits holds on to nothing, though no thread has come to it yet."""
+    gate, thing = Gate(), threading.Event()
+    busy = [pool.submit(gate) for _ in range(2)]
+    future, held = pool.submit(thing.wait), weakref.ref(thing)
+    assert future.cancel()
+    del thing
+    assert held() is None
+    gate.open.set()
     assert all(future.result(TIMEOUT) for future in busy)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import re
 import signal
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -257,6 +259,37 @@ def test_an_event_from_a_thread_is_pushed_after_the_last_line(run: Run) -> None:
     assert is_clean('\n'.join(line for line in log.splitlines() if 'WebSocket' not in line))
 
 
+def test_a_signal_handler_may_trigger(run: Run) -> None:
+    """A signal handler that triggers in the middle of a trigger holds up nothing, and each trigger is a version."""
+    program = run(
+        'vers, alarms, go = [], [], threading.Event()\n'
+        'def trigger(): vers.append(wsa.triggerEvent("state", 1))\n'
+        'signal.signal(signal.SIGALRM, lambda number, frame: (alarms.append(1), trigger()))\n'
+        'wsa.register("go", "cmd", "q", "evt", "r", {"go": lambda ctx, q: go.set()})\n'
+        'wsa.start()\n'
+        'go.wait()\n'
+        'signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n'
+        'while len(alarms) < 200: trigger()\n'
+        'signal.setitimer(signal.ITIMER_REAL, 0)\n'
+        'found = sorted(ver.result(0) for ver in vers)\n'
+        'assert found == list(range(1, wsa.event("state").ver + 1))\n'
+        'wsa.triggerEvent("end", len(found))'
+    )
+    url = program.url()
+    with connect(url.replace('http', 'ws')) as client:
+        for event in ('state', 'end'):
+            client.send(json.dumps({'evt': event}))
+            assert 'Event added' in str(client.recv(TIMEOUT))
+        get(url, 'go/go')
+        newest: dict[str, Any] = {'state': {'ver': 0}}
+        while 'end' not in newest or newest['state']['ver'] < newest['end']['r']:
+            push = json.loads(client.recv(TIMEOUT))
+            assert push.get('from', push['ver']) == newest.get(push['evt'], {'ver': 0})['ver'] + 1
+            newest[push['evt']] = push
+    program.signal(signal.SIGINT)
+    assert program.end()[0] == 0
+
+
 # --- a program that ends ---
 
 ENDINGS = {
@@ -344,6 +377,17 @@ def test_run_returns_on_a_signal(run: Run, number: signal.Signals) -> None:
     assert program.process.stdout is not None
     assert program.process.stdout.read() == '0 True True\n'
     assert program.end()[0] == 0
+
+
+def test_run_of_an_app_that_runs(run: Run) -> None:
+    """`run` after `start` serves on where the server listens, and does not start it anew."""
+    program = run('wsa.start()\nwsa.run()')
+    url = program.url()
+    program.wait(url)
+    assert get(url) == 'pong'
+    program.signal(signal.SIGTERM)
+    code, log = program.end()
+    assert (code, log.count('listening on')) == (0, 1)
 
 
 def test_run_goes_on_when_another_thread_starts_anew(run: Run) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import requests
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve, exchange
+from .conftest import TIMEOUT, Peer, Serve, exchange
 
 SECRET = b'a secret'
 
@@ -401,3 +403,22 @@ def test_built_in_of_an_entry(serve: Serve, name: str) -> None:
 def test_built_in_alone(serve: Serve, path: str) -> None:
     """Nothing else of the package is served, and it nowhere else."""
     assert call(serve(), path).status_code == 404
+
+
+def test_files_beside_threads_that_are_busy(serve: Serve, open_peer: Callable[..., Peer], root: Path) -> None:
+    """However many `@threaded` handlers block or wait for a thread, files are served."""
+    entered, gate = threading.Semaphore(0), threading.Event()
+
+    @ws.threaded
+    def block(ctx: ws.Context, q: Any) -> bool:
+        entered.release()
+        return gate.wait(TIMEOUT)
+
+    wsa = serve({'block': block}, limits=ws.Limits(max_threads=2))
+    wsa.register('site', '', '', '', '', {'*': {'root': root}})
+    peer = open_peer(wsa)
+    peer.send(*({'cmd': 'cmd/block', 'tid': tid} for tid in range(64)))
+    assert all(entered.acquire(timeout=TIMEOUT) for _ in range(2))
+    assert [call(wsa, path).status_code for path in ('/webshoes.js', '/site/a.txt')] == [200, 200]
+    gate.set()
+    assert [peer.receive()['r'] for _ in range(64)] == [True] * 64

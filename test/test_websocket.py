@@ -7,6 +7,7 @@ import base64
 import json
 import queue
 import random
+import select
 import socket
 import struct
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import requests
@@ -738,6 +739,28 @@ def test_client_that_vanishes(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize('calls', [1, 3], ids=['in a thread', 'before a thread'])
+def test_client_that_vanishes_while_threads_work(
+    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, calls: int
+) -> None:
+    """A client that leaves its calls to threads is no news for the log, whether a thread has begun them or not."""
+    entered, leave = threading.Event(), threading.Event()
+
+    @ws.threaded
+    def block(ctx: ws.Context, q: Bag) -> bool:
+        entered.set()
+        return leave.wait(TIMEOUT)
+
+    wsa = serve({'block': block}, limits=ws.Limits(max_threads=1))
+    peer = open_peer(wsa)
+    peer.send(*({'cmd': 'cmd/block', 'tid': tid} for tid in range(calls)))
+    assert entered.wait(TIMEOUT)
+    peer.connection.close()
+    wsa.stop()
+    leave.set()
+    assert caplog.records == []
+
+
 def test_handler_of_a_client_that_is_gone(serve: Serve, open_peer: OpenPeer) -> None:
     """A call that runs goes on to its end when its client is gone; one that waits for its turn is never run."""
     gate, ended = Gate(), threading.Event()
@@ -784,3 +807,87 @@ def test_random_bytes(serve: Serve, open_peer: OpenPeer) -> None:
         with connect(wsa.url.replace('http', 'ws', 1)) as connection:
             connection.socket.sendall(random.Random(seed).randbytes(500))
     assert open_peer(wsa).ask({'ping': 1}) == {'pong': 1}
+
+
+# --- backpressure ---
+
+FLOOD = 64 * 1024 * 1024  # bytes, many times what the buffers of both ends hold
+
+
+@pytest.mark.parametrize('batch', [1, 20], ids=['calls', 'arrays'])
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_client_that_sends_and_does_not_read(serve: Serve, open_peer: OpenPeer, batch: int, loop: str) -> None:
+    """Who takes no answers is read no further, which holds up nobody; when he reads, each call is answered in order."""
+    wsa = serve({'echo': echo}, loop=loop)
+    peer = open_peer(wsa)
+    with open_stalled(wsa) as stalled, ThreadPoolExecutor() as threads:
+        calls, rest = flood(stalled, batch)
+        assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
+        sending = threads.submit(stalled.sendall, rest)
+        with stalled.makefile('rb') as stream:
+            assert [read_frame(stream)['r']['n'] for _ in range(calls)] == list(range(calls))
+        sending.result(TIMEOUT)
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_small_calls_with_large_answers(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """Of an array whose answers are not taken only so many calls are run; the others are when they are taken."""
+    ran: list[int] = []
+    entered = threading.Event()
+
+    def give(ctx: ws.Context, q: Bag) -> Any:
+        ran.append(q.n)
+        entered.set()
+        return {'n': q.n, 'pad': 'x' * 500_000}
+
+    wsa = serve({'give': give}, loop=loop)
+    with open_stalled(wsa) as stalled, stalled.makefile('rb') as stream:
+        stalled.sendall(large_frame([{'cmd': 'cmd/give', 'q': {'n': n}} for n in range(40)]))
+        assert entered.wait(TIMEOUT)
+        assert open_peer(wsa).ask({'ping': 1}) == {'pong': 1}
+        assert len(ran) < 30
+        assert [read_frame(stream)['r']['n'] for _ in range(40)] == list(range(40))
+
+
+def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
+    """A WebSocket that reads nothing but the handshake, with a small buffer."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(TIMEOUT)
+    connection.connect(('127.0.0.1', wsa.port))
+    lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
+    connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: x', *lines, '', '']).encode())
+    head = b''
+    while not head.endswith(b'\r\n\r\n'):
+        head += connection.recv(1)
+    return connection
+
+
+def flood(connection: socket.socket, batch: int) -> tuple[int, bytes]:
+    """Send large calls, so many a frame, until they are not taken; how many, and what of the last was not taken."""
+    connection.setblocking(False)
+    calls = sent = 0
+    while True:
+        messages = [{'cmd': 'cmd/echo', 'q': {'n': calls + n, 'pad': 'x' * 30_000}} for n in range(batch)]
+        calls, left = calls + batch, large_frame(messages if batch > 1 else messages[0])
+        while left:
+            if not select.select([], [connection], [], 0.5)[1]:
+                connection.settimeout(TIMEOUT)
+                return calls, left
+            count = connection.send(left)
+            left, sent = left[count:], sent + count
+            assert sent < FLOOD
+
+
+def large_frame(message: Any) -> bytes:
+    """A long text frame of a client, masked with zeros."""
+    data = json.dumps(message).encode()
+    return struct.pack('>BBQI', 0x81, 0x80 | 127, len(data), 0) + data
+
+
+def read_frame(stream: BinaryIO) -> Any:
+    """The next message of a server."""
+    size = stream.read(2)[1]
+    if size >= 126:
+        size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
+    return json.loads(stream.read(size))

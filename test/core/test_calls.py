@@ -241,6 +241,28 @@ def test_result_that_cannot_be_sent(result: Any, code: int, failures: Any) -> No
     assert bench.failures == failures + [(kind, 'cmd/later') for kind, _ in failures]
 
 
+class Leaves:
+    """What ends the program when it is encoded."""
+
+    def tolist(self) -> Any:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize('is_async', [True, False])
+def test_result_that_exits_when_it_is_encoded(is_async: bool) -> None:
+    """A result whose encoding raises SystemExit is a failure of the handler, and the next call is answered."""
+
+    async def later(ctx: Any, q: Any) -> Any:
+        return Leaves()
+
+    bench = Bench({'f': later if is_async else lambda ctx, q: Leaves(), 'now': lambda ctx, q: 'now'})
+    bench.call('f', 'x')
+    bench.driver.run()
+    bench.call('now', 'y')
+    assert (bench.told, bench.failures) == ([('x', 500), ('y', 'now')], [('SystemExit', 'cmd/f')])
+    assert not bench.calls.is_busy
+
+
 def test_types_that_only_http_can_send() -> None:
     """What a face says it cannot send is 406, and an exception among it is as if it were raised."""
     bench = Bench({'plain': lambda ctx, q: web.Response(), 'gone': lambda ctx, q: web.HTTPGone()})
@@ -656,6 +678,31 @@ def test_abandon(doors: Doors) -> None:
     doors.open('a', 'b')
     bench.driver.run()
     assert (doors.ended, bench.resumed, bench.calls.is_busy) == (['a'], [], False)
+
+
+class Crowded(Bench):
+    """Whose threads are all busy, until the gate opens."""
+
+    def __init__(self, fm: dict[str, Any]) -> None:
+        self.gate = Gate()
+        super().__init__(fm)
+
+    async def in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
+        await self.gate
+        return fn(*args)
+
+
+def test_abandon_of_what_waits_for_a_thread(doors: Doors) -> None:
+    """When nobody listens any more, a call that no thread has begun is never run, and async handlers go on."""
+    ran: list[int] = []
+    bench = Crowded({'thread': threaded(lambda ctx, q: ran.append(1)), 'wait': doors.wait})
+    bench.call('thread', 'x')
+    bench.call('wait', 'y', q={'door': 'a'})
+    bench.driver.run()
+    bench.calls.abandon()
+    bench.gate.is_open = True
+    bench.driver.run()
+    assert (ran, doors.begun, doors.ended, bench.failures) == ([], ['a'], [], [])
 
 
 def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:

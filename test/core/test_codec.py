@@ -144,6 +144,8 @@ def test_no_utf8(data: bytes) -> None:
         (OrderedDict(a=1), '{"a":1}'),
         (defaultdict(int, a=1), '{"a":1}'),
         (Point(1, b'a'), '{"x":1,"y":"YQ=="}'),
+        (msgspec.convert({'x': 1}, Point), '{"x":1,"y":0}'),
+        (Point(msgspec.convert({'x': 1}, Point)), '{"x":{"x":1,"y":0},"y":0}'),
         (Struct(1), '{"x":1}'),
         (Renamed('Ann'), '{"type":"kind","firstName":"Ann"}'),
         (Row(1, 2), '["Row",1,2]'),

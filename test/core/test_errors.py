@@ -58,9 +58,35 @@ def test_http_exception(exc: web.HTTPException, code: int, message: str) -> None
     assert (error.code, error.message) == (code, message)
 
 
-@pytest.mark.parametrize('exc', [ValueError('secret'), KeyError('secret'), SystemExit(3), KeyboardInterrupt()])
+class Odd(web.HTTPException):
+    """What has no status."""
+
+    status_code = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    'exc',
+    [
+        *(ValueError('secret'), KeyError('secret'), SystemExit(3), KeyboardInterrupt()),
+        *(web.HTTPNotFound.__new__(web.HTTPNotFound), Odd.__new__(Odd)),
+    ],
+)
 def test_failure(exc: BaseException) -> None:
     """Anything else is 500 without any detail, and is told once."""
     told: list[BaseException] = []
     error = from_exception(exc, told.append)
     assert (error.code, error.message, told) == (500, 'Server error', [exc])
+
+
+class HostileError(Exception):
+    """What fails when it is asked for what it does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(name)
+
+
+def test_failure_that_is_hostile() -> None:
+    """An exception that fails when it is looked at is a failure like any other."""
+    told: list[str] = []
+    error = from_exception(HostileError('secret'), lambda exc: told.append(type(exc).__name__))
+    assert (error.code, error.message, told) == (500, 'Server error', ['HostileError'])

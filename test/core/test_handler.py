@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import pytest
@@ -17,6 +17,26 @@ from webshoes.core.params import Params
 
 class Add(msgspec.Struct):
     a: int
+
+
+class Sealed(msgspec.Struct, forbid_unknown_fields=True):
+    a: int
+
+
+class Circle(msgspec.Struct, tag=True):
+    r: int
+
+
+class Square(msgspec.Struct, tag=True):
+    a: int
+
+
+class Row(msgspec.Struct, array_like=True):
+    a: int
+
+
+class Named(TypedDict):
+    name: str
 
 
 def plain(ctx: Any, q: Any) -> Any:
@@ -154,14 +174,40 @@ def test_annotation_that_is_nowhere() -> None:
         compile_handler(fn, 'cmd/f')
 
 
-def test_annotation_that_cannot_be_validated() -> None:
-    """An annotation that no value can be held against is refused where the function is registered."""
+def annotated(annotation: Any) -> Callable[..., Any]:
+    """A handler that asks for this type."""
 
-    def fn(ctx: Any, q: dict[int, str] | list[int] | set[int]) -> Any:
+    def fn(ctx: Any, q: Any) -> Any:
         return q
 
-    with pytest.raises(TypeError, match=r"'cmd/f' annotates q with .* which cannot be validated"):
-        compile_handler(fn, 'cmd/f')
+    fn.__annotations__['q'] = annotation
+    return fn
+
+
+@pytest.mark.parametrize(
+    'annotation', [int, str, list[int], int | None, Thing, Row, dict[int, str] | list[int] | set[int]]
+)
+def test_annotation_that_cannot_be_validated(annotation: Any) -> None:
+    """An annotation that no object can be held against is refused where the function is registered."""
+    with pytest.raises(TypeError, match=r"'cmd/f' annotates q with .* which cannot be validated: \w"):
+        compile_handler(annotated(annotation), 'cmd/f')
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'values', 'bound'),
+    [
+        (dict, {'a': 1}, {'a': 1}),
+        (dict[str, int], {'a': 1}, {'a': 1}),
+        (Add, {'a': 1}, Add(1)),
+        (Add | None, {'a': 1}, Add(1)),
+        (Named, {'name': 'Ann'}, {'name': 'Ann'}),
+        (Circle | Square, {'type': 'Square', 'a': 1}, Square(1)),
+        (Sealed, {'a': 1}, Sealed(1)),
+    ],
+)
+def test_annotation_that_can_be_validated(annotation: Any, values: dict[str, Any], bound: Any) -> None:
+    """A type that an object can be made of is taken, also one that asks for fields or a tag."""
+    assert compile_handler(annotated(annotation), 'cmd/f').bind(values, {}) == bound
 
 
 # --- marks ---
@@ -206,8 +252,15 @@ def test_methods(names: tuple[str, ...], method: str, taken: bool) -> None:
 
 @pytest.mark.parametrize('method', ['GET', 'POST', 'DELETE', 'PURGE'])
 def test_all_methods(method: str) -> None:
-    """A handler without `@methods` takes every method."""
+    """A handler without `@methods` takes every method but those of HTTP itself."""
     compile_handler(plain, 'cmd/f').check_method(method)
+
+
+@pytest.mark.parametrize('method', ['OPTIONS', 'TRACE', 'CONNECT'])
+def test_methods_of_http_itself(method: str) -> None:
+    """A method of HTTP itself is taken by a handler that names it, and by no other."""
+    assert compile_handler(methods(method)(lambda ctx, q: q), 'cmd/f').takes(method)
+    assert not compile_handler(plain, 'cmd/f').takes(method)
 
 
 @pytest.mark.parametrize('names', [(), (plain,), (405,)])

@@ -368,6 +368,10 @@ class Nested(msgspec.Struct):
     ids: list[int] = []
 
 
+class Sealed(msgspec.Struct, forbid_unknown_fields=True):
+    inner: Sealed | None = None
+
+
 class Marked(msgspec.Struct):
     n: Annotated[int, msgspec.Meta(ge=1), {'a mark': ['of the application']}]
     ids: Annotated[list[int], msgspec.Meta(max_length=2)] = []
@@ -444,6 +448,9 @@ def test_texts_beside_json() -> None:
         (Marked, {'n': 0}, {}, "Parameter 'n': expected `int` >= 1"),
         (Marked, {'n': '0', 'ids': []}, {'n': ['0']}, "Parameter 'n': expected `int` >= 1"),
         (Nested, {'point': {}}, {}, "Missing parameter 'point.a'"),
+        (Sealed, {'x': 1}, {}, "Unknown parameter 'x'"),
+        (Sealed, {'x': '1'}, {'x': ['1']}, "Unknown parameter 'x'"),
+        (Sealed, {'inner': {'x': 1}}, {}, "Unknown parameter 'inner.x'"),
         (Nested, {'point': {'a': 1}, 'ids': ['x']}, {}, "Parameter 'ids[0]': expected `int`, got `str`"),
         (Nested, {'point': {'a': 1}, 'ids': 'x'}, {'ids': ['x']}, "Parameter 'ids[0]': expected `int`, got `str`"),
     ],

@@ -498,6 +498,57 @@ def test_has_output(house: House, peer: Peer) -> None:
     assert peer.session.has_output
 
 
+def test_an_array_is_handled_as_far_as_there_is_room() -> None:
+    """While `send_buffer` is full nothing more of an array is done; it goes on with each `take`, in order."""
+    house = House(send_buffer=100)
+    peer, done = Peer(house), []
+
+    def give(ctx: Any, q: Any) -> str:
+        done.append(q.n)
+        return 'x' * 100
+
+    house.registry.entries['cmd'].fm['give'] = give
+    peer.session.receive(json.dumps([{'cmd': 'give', 'q': {'n': n}} for n in range(5)]).encode())
+    assert (done, peer.session.is_behind) == ([0], True)
+    assert [len(peer.take()) for _ in range(5)] == [1] * 5
+    assert (done, peer.session.is_behind, peer.session.has_output) == ([0, 1, 2, 3, 4], False, False)
+
+
+def test_frames_are_handled_as_far_as_there_is_room() -> None:
+    """While `send_buffer` is full a frame that comes is not looked at; it is when there is room."""
+    house = House(send_buffer=1)
+    peer = Peer(house)
+    for _ in range(3):
+        peer.session.receive(b'{"evt":"e","uid":"u"}')
+    house.trigger('e', 1)
+    assert [len(peer.take()) for _ in range(3)] == [2, 2, 2]
+
+
+def test_is_behind(house: House, peer: Peer) -> None:
+    """A session is behind while an answer is not sent; versions that wait do not count."""
+    peer.ask({'evt': 'e', 'uid': 'u'})
+    house.trigger('e', 1)
+    assert not peer.session.is_behind
+    peer.session.receive(b'{"ping":1}')
+    assert peer.session.is_behind
+    peer.take()
+    assert not peer.session.is_behind
+
+
+def test_has_output_while_calls_wait_for_room() -> None:
+    """A session whose calls wait for nothing but room has something to send, when there is room again."""
+    house = House(send_buffer=1)
+    peer = Peer(house)
+    peer.session.receive(b'{"cmd":"wait","q":{"door":"a"}}')
+    peer.session.receive(b'{"cmd":"echo","q":{}}')
+    house.doors.open('a')
+    house.driver.run()
+    assert [answer['r'] for answer in peer.take()] == ['a']
+    assert (peer.session.is_behind, peer.session.has_output) == (False, True)
+    assert [answer['r'] for answer in peer.take()] == [{}]
+    assert not peer.session.has_output
+
+
 # --- the end ---
 
 

@@ -170,6 +170,7 @@ class Calls:
         self._waiting_bytes = 0
         for call in self._running:
             if call.task is not None and getattr(call.match.target, 'threaded', False):
+                call.answered = True  # being left is no failure
                 call.task.cancel()
 
     def _has_place(self) -> bool:
