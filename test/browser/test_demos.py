@@ -29,6 +29,12 @@ def canvas() -> Iterator[Demo]:
         yield demo
 
 
+@pytest.fixture
+def dashboard() -> Iterator[Demo]:
+    with Demo('dashboard/dashboard.py', '--port', '0') as demo:
+        yield demo
+
+
 def cell(page: Page, row: int, col: int) -> Any:
     return page.get_by_label(f'row {row}, column {col}', exact=True)
 
@@ -163,26 +169,24 @@ def test_canvas_while_offline(canvas: Demo, new_page: NewPage, who: str) -> None
     wait_for_ink(away, 0.5, 0.7)
 
 
-def test_dashboard_shows_and_steers(new_page: NewPage) -> None:
+def test_dashboard_shows_and_steers(dashboard: Demo, new_page: NewPage) -> None:
     """The dashboard follows the training, and its slider reaches the program."""
-    with Demo('dashboard/dashboard.py', '--port', '0') as demo:
-        page = new_page(demo.url)
-        page.wait_for_function('mine.count > 20 && theirs.count > 20')
-        page.locator('#slider').fill('-2')
-        expect(page.locator('#rate')).to_have_text('0.010')
+    page = new_page(dashboard.url)
+    page.wait_for_function('mine.count > 20 && theirs.count > 20')
+    page.locator('#slider').fill('-2')
+    expect(page.locator('#rate')).to_have_text('0.010')
 
 
-def test_dashboard_stalls_a_second_client(new_page: NewPage) -> None:
+def test_dashboard_stalls_a_second_client(dashboard: Demo, new_page: NewPage) -> None:
     """While the second client takes nothing, this page misses nothing; then the second catches up, or is told."""
-    with Demo('dashboard/dashboard.py', '--port', '0') as demo:
-        page = new_page(demo.url)
-        page.wait_for_function('theirs.count > 5')
-        page.get_by_role('button', name='Stall').click()
-        expect(page.locator('#stall')).to_be_disabled()
-        ver, stalled = page.evaluate('[mine.ver, theirs]')
-        page.wait_for_function(f'mine.ver > {ver + 30}')
-        assert page.evaluate('[mine.gone, theirs.ver]') == [0, stalled['ver']]
-        page.wait_for_function(f'theirs.ver > {ver + 30}')
-        caught_up = page.evaluate('theirs')
-        received, gone, passed = (caught_up[key] - stalled[key] for key in ('count', 'gone', 'ver'))
-        assert received + gone == passed
+    page = new_page(dashboard.url)
+    page.wait_for_function('theirs.count > 5')
+    page.get_by_role('button', name='Stall').click()
+    expect(page.locator('#stall')).to_be_disabled()
+    mine, stalled = page.evaluate('[mine, theirs]')
+    page.wait_for_function(f'mine.ver > {mine["ver"] + 30}')
+    assert page.evaluate('[mine.gone, theirs.ver]') == [mine['gone'], stalled['ver']]
+    page.wait_for_function(f'theirs.ver > {mine["ver"] + 30}')
+    caught_up = page.evaluate('theirs')
+    received, gone, passed = (caught_up[key] - stalled[key] for key in ('count', 'gone', 'ver'))
+    assert received + gone == passed

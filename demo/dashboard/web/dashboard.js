@@ -17,8 +17,8 @@ const say = error => { $('note').textContent = error.message; };
 const mine = { count: 0, gone: 0, ver: 0 };
 wsc.onEvent('step', push => {
   count(mine, push);
+  if (newest && push.r.step < newest.step) losses.length = 0; // it forgot everything
   newest = push.r;
-  if (push.r.step === 1) losses.length = 0;
   losses.push(push.r.loss);
   if (losses.length > 2000) losses.shift();
 });
