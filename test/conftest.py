@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,9 @@ from webshoes import WebShoesApp
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
+
+# Where tests run in the background it is ignored, and so it would be in the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIMEOUT = 20.0  # seconds after which a test that hangs fails; no test waits for it
 

@@ -261,6 +261,17 @@ def test_an_event_from_a_thread_is_pushed_after_the_last_line(run: Run) -> None:
     assert is_clean('\n'.join(line for line in log.splitlines() if 'WebSocket' not in line))
 
 
+def test_a_signal_that_is_ignored_stays_ignored(run: Run) -> None:
+    """A script that was started with SIGINT ignored, as by `nohup` or in the background, goes on serving after one."""
+    program = run('signal.signal(signal.SIGINT, signal.SIG_IGN)\nwsa.start()')
+    url = program.url()
+    program.wait(url)
+    program.signal(signal.SIGINT)
+    assert get(url) == 'pong'
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+
 def test_a_signal_handler_may_trigger(run: Run) -> None:
     """A signal handler that triggers in the middle of a trigger holds up nothing, and each trigger is a version."""
     program = run(

@@ -63,7 +63,8 @@ def wait(server: Server | None = None) -> None:
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # by nohup, say; or somebody's in C
+                    handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
         while any(server in (None, running) for running in _servers()) and not news.get():
             pass
     finally:
