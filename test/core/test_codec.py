@@ -22,7 +22,7 @@ from webshoes.core import codec
 from webshoes.core.errors import Error
 from webshoes.core.params import Params
 
-QUICK = settings(max_examples=25, deadline=None, derandomize=True)
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
 TEXT = st.text(st.characters(exclude_categories=['Cs']), max_size=8)
 JSON = st.recursive(
