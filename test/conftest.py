@@ -62,7 +62,7 @@ def exchange(wsa: WebShoesApp, request: bytes) -> bytes:
         return received
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def logger_as_it_was() -> Iterator[None]:
     """Undo what an app with `verbose` does to the logger that all apps share."""
     log = logging.getLogger('webshoes')
@@ -73,7 +73,7 @@ def logger_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def serve(logger_as_it_was: None) -> Iterator[Serve]:
+def serve() -> Iterator[Serve]:
     """Start an app on a free port with these functions in entry `cmd`; it is stopped after the test.
 
     `serve({'add': add}, opts={...}, limits=Limits(...), loop='asyncio')`
