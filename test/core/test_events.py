@@ -579,7 +579,7 @@ class Promise(RuleBasedStateMachine):
 
 
 TestPromise = Promise.TestCase
-TestPromise.settings = settings(max_examples=25, stateful_step_count=12, deadline=None, derandomize=True)
+TestPromise.settings = settings(max_examples=15, stateful_step_count=12, deadline=None, derandomize=True)
 
 
 class Interrupted(BaseException):
