@@ -182,10 +182,10 @@ def test_dashboard_stalls_a_second_client(dashboard: Demo, new_page: NewPage) ->
     page = new_page(dashboard.url)
     page.wait_for_function('theirs.count > 5')
     page.get_by_role('button', name='Stall').click()
-    expect(page.locator('#stall')).to_be_disabled()
-    mine, stalled = page.evaluate('[mine, theirs]')
-    page.wait_for_function(f'mine.ver > {mine["ver"] + 30}')
-    assert page.evaluate('[mine.gone, theirs.ver]') == [mine['gone'], stalled['ver']]
+    mine, stalled = page.wait_for_function('theirs.stalled && [mine, theirs]').json_value()
+    later, still = page.wait_for_function(f'theirs.stalled && mine.ver > {mine["ver"] + 30} && [mine, theirs]').json_value()
+    assert later['count'] - mine['count'] == later['ver'] - mine['ver']
+    assert still == stalled
     page.wait_for_function(f'theirs.ver > {mine["ver"] + 30}')
     caught_up = page.evaluate('theirs')
     received, gone, passed = (caught_up[key] - stalled[key] for key in ('count', 'gone', 'ver'))
