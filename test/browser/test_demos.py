@@ -183,7 +183,9 @@ def test_dashboard_stalls_a_second_client(dashboard: Demo, new_page: NewPage) ->
     page.wait_for_function('theirs.count > 5')
     page.get_by_role('button', name='Stall').click()
     mine, stalled = page.wait_for_function('theirs.stalled && [mine, theirs]').json_value()
-    later, still = page.wait_for_function(f'theirs.stalled && mine.ver > {mine["ver"] + 30} && [mine, theirs]').json_value()
+    later, still = page.wait_for_function(
+        f'theirs.stalled && mine.ver > {mine["ver"] + 30} && [mine, theirs]'
+    ).json_value()
     assert later['count'] - mine['count'] == later['ver'] - mine['ver']
     assert still == stalled
     page.wait_for_function(f'theirs.ver > {mine["ver"] + 30}')
