@@ -31,8 +31,8 @@ PUBLIC = [
 ]
 
 MEMBERS = [
-    'command', 'event', 'handlers', 'opts', 'port', 'register',
-    'run', 'start', 'stop', 'triggerEvent', 'unregister', 'url',
+    'command', 'connections', 'event', 'handlers', 'on', 'opts', 'port', 'register',
+    'run', 'start', 'stop', 'subscribers', 'triggerEvent', 'unregister', 'url',
 ]  # fmt: skip
 
 WEB = ['webshoes.d.ts', 'webshoes.js', 'webshoes.mjs']

@@ -1,7 +1,8 @@
 """A live API for a Python program that has a life of its own: one function serves HTTP and WebSocket alike."""
 
 from webshoes.app import WebShoesApp
-from webshoes.core.context import Connection, Context
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Event
 from webshoes.core.handler import methods, threaded

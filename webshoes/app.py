@@ -18,21 +18,27 @@ from typing import Any, Literal, Self, TypeVar
 from propertybag import Bag
 
 from webshoes import lifetime
-from webshoes.core.context import Connection, Scope
+from webshoes.core.connection import Connection
+from webshoes.core.context import Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Event, Store
+from webshoes.core.handler import compile_function
+from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
+from webshoes.core.names import check_event
 from webshoes.core.registry import Entry, Registry, make_entry
-from webshoes.core.session import Services
+from webshoes.core.services import Services
 from webshoes.fanout import Fanout
 from webshoes.log import Journal, log, log_to_stderr
 from webshoes.loops import loop_factory, spawner
+from webshoes.outlet import Stalls
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
 from webshoes.tls import StrPath, tls_context
 from webshoes.transports.http import Http
 from webshoes.transports.server import Server
+from webshoes.transports.sse import EventsOverHttp
 from webshoes.transports.static import Static
 from webshoes.transports.websocket import WebSockets
 
@@ -105,6 +111,8 @@ class WebShoesApp:
         self._registry = Registry()
         self._registering = threading.Lock()
         self._store = Store(limits, threading.RLock(), secrets.token_urlsafe(6))
+        self._hooks = Hooks()
+        self._connections: dict[str, Connection] = {}
         self._journal = Journal(time.monotonic)
         self._lifecycle = threading.RLock()
         self._run: _Run | None = None
@@ -184,12 +192,19 @@ class WebShoesApp:
             TypeError: the data cannot be JSON, or the name is no text.
             ValueError: the name is empty or too long.
         """
-        self._check_event(event)
+        check_event(event, self._limits.max_name)
         ver: Future[int] = Future()
         self._store.trigger(event, data, time.time(), ver.set_result)
         return ver
 
-    def event(self, name: str, *, history: int | None = None, distinct: bool | None = None) -> Event:
+    def event(
+        self,
+        name: str,
+        *,
+        history: int | None = None,
+        distinct: bool | None = None,
+        read: Callable[[], Any] | None = None,
+    ) -> Event:
         """An event as it stands (`ver`, `epoch`, `value`), and how it behaves.
 
         Args:
@@ -197,22 +212,49 @@ class WebShoesApp:
             history: how many versions its log keeps for those who are behind; 1: only the newest value matters.
                 `None` leaves it as it is, at first `Limits.history`.
             distinct: whether a trigger whose data equals the newest value makes no new version. `None` leaves it.
+            read: gives the first value, when somebody subscribes and there is none yet; a plain function, a coroutine
+                function, or one marked `@threaded`. `None` leaves it.
 
         Raises:
-            TypeError, ValueError: the name or `history` cannot be used.
+            TypeError, ValueError: the name, `history` or `read` cannot be used.
         """
-        self._check_event(name)
+        check_event(name, self._limits.max_name)
         if history is not None and (not isinstance(history, int) or history < 1):
             raise ValueError(f'history is a number of versions, at least 1, not {history!r}')
-        if history is not None or distinct is not None:
-            self._store.configure(name, history, distinct)
+        function = None if read is None else compile_function(read, f"event('{name}'), read:", '')
+        self._store.configure(name, history, distinct, function)
         return Event(self._store, name)
 
-    def _check_event(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f'an event is named by a text, not {name!r}')
-        if not 0 < len(name) <= self._limits.max_name:
-            raise ValueError(f'the name of an event has 1 to {self._limits.max_name} characters, not {len(name)}')
+    # --- who is there ---
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The WebSockets and event streams that are open; from any thread."""
+        return list(self._connections.values())
+
+    def subscribers(self, event: str) -> list[Connection]:
+        """Those of `connections` that are subscribed to an event, each once; from any thread."""
+        found = [feed.ctx.conn for feed in self._store.subscribers(event)]
+        return [connection for connection in found if connection.id in self._connections]
+
+    def on(self, moment: Literal['connect', 'disconnect', 'subscribe', 'unsubscribe']) -> Callable[[F], F]:
+        """Have a function told who comes and goes: `@wsa.on('connect')`.
+
+        It is called as `fn(ctx)`, and for `subscribe` and `unsubscribe` as `fn(ctx, event)`; it may be a coroutine
+        function, or `@threaded`. What `subscribe` raises refuses the subscription, as an error of a handler's; errors
+        of the others are logged.
+
+        Raises:
+            TypeError: the function cannot be called so.
+            ValueError: there is no such moment.
+        """
+
+        def add(fn: F) -> F:
+            with self._registering:
+                self._hooks.add(moment, fn)
+            return fn
+
+        return add
 
     # --- lifecycle ---
 
@@ -315,18 +357,21 @@ class WebShoesApp:
             on_slow=self._journal.slow,
             slow=self._limits.slow_handler,
         )
+        spawn, self._connections, stalls = spawner(loop), {}, Stalls(self._limits.stall_timeout)
         services = Services(
             dispatcher=dispatcher,
             limits=self._limits,
             now=time.time,
-            spawn=spawner(loop),
+            spawn=spawn,
             registry=self._registry,
             store=self._store,
-            new_uid=partial(secrets.token_hex, 16),
+            teller=Teller(self._hooks, dispatcher, spawn),
+            connections=self._connections,
+            new_id=partial(secrets.token_hex, 16),
         )
-        http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN))
-        websockets = WebSockets(services, self._scope, self._compress)
-        server = Server(http.serve, websockets, self._limits)
+        events = EventsOverHttp(services, self._scope, stalls)
+        http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN), events)
+        server = Server(http, WebSockets(services, self._scope, stalls, self._compress), self._limits)
         run.port = await server.open(self._addr, self._asked_port, self._tls)
         run.fanout = Fanout(self._store, loop)
         self._store.wake = run.fanout.request

@@ -13,13 +13,16 @@ from aiohttp import web
 from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, CallServices
-from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.calls import Calls, CallServices, handler_job
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.errors import Error
 from webshoes.core.handler import threaded
 from webshoes.core.limits import Limits
 from webshoes.core.registry import Registry, make_entry
+
+from .link import Link
 
 DRIVERS: list[Driver] = []
 
@@ -116,15 +119,13 @@ class Bench:
             on_slow=lambda name, seconds: None,
             slow=None,
         )
-        self.scope = Scope(
-            req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, lambda code, reason: None)
-        )
+        self.scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
         services = CallServices(
             dispatcher=self.dispatcher, limits=self.limits, now=lambda: 5.0, spawn=self.driver.spawn
         )
         self.size = 1  # bytes of a message
         self.room = 10**6  # answers
-        self.calls = Calls(services, self.scope, self.send, self.resume, self.wake, self.has_room)
+        self.calls = Calls(services, self.send, self.resume, self.wake, self.has_room)
 
     async def in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
@@ -142,7 +143,9 @@ class Bench:
         return len(self.sent) < self.room
 
     def call(self, fn: str, tid: Any = None, **fields: Any) -> None:
-        self.calls.accept(self.registry.find_command('cmd', fn), fn, {'cmd': fn, **fields}, tid, self.size)
+        ctx = Context(self.scope, fn, tid, 'WS')
+        job = handler_job(self.dispatcher, self.registry.find_command('cmd', fn), ctx, {'cmd': fn, **fields})
+        self.calls.accept(job, tid, self.size)
 
     @property
     def told(self) -> list[Any]:
@@ -273,7 +276,7 @@ def test_types_that_only_http_can_send() -> None:
         spawn=bench.driver.spawn,
         unsendable=(web.StreamResponse,),
     )
-    bench.calls = Calls(services, bench.scope, bench.send, bench.resume, bench.wake, bench.has_room)
+    bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
     bench.call('plain')
     bench.call('gone')
     assert bench.told == [(None, 406), (None, 410)]
@@ -404,7 +407,6 @@ def test_the_turn_is_taken_by_what_comes_back(bench: Bench, doors: Doors) -> Non
     """A message that comes back and takes the turn holds up those behind it."""
     bench.calls = Calls(
         CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=bench.driver.spawn),
-        bench.scope,
         bench.send,
         lambda door, size: bench.call('wait', q={'door': door}),
         bench.wake,
@@ -715,7 +717,7 @@ def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
         return task
 
     services = CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=spawn)
-    bench.calls = Calls(services, bench.scope, bench.send, bench.resume, bench.wake, bench.has_room)
+    bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
     doors.open('a')
     bench.call('wait', 'x', q={'door': 'a'})
     assert (bench.told, bench.calls.is_busy) == ([('x', 'a')], False)

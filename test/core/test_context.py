@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from propertybag import Bag
 
-from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
+
+from .link import Link
 
 Closed = list[tuple[int, str]]
 
@@ -17,7 +20,9 @@ def closed() -> Closed:
 
 @pytest.fixture
 def conn(closed: Closed) -> Connection:
-    return Connection('c1', '10.0.0.1', lambda code, reason: closed.append((code, reason)))
+    link = Link()
+    link.closed = closed
+    return Connection('c1', '10.0.0.1', 5.0, link)
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def scope(conn: Connection) -> Scope:
     return Scope(req='req', opts=Bag(color='red'), wsa='wsa', ws='ws', conn=conn)
 
 
-@pytest.mark.parametrize('name', ['req', 'opts', 'wsa', 'ws', 'user', 'session', 'conn'])
+@pytest.mark.parametrize('name', ['req', 'opts', 'wsa', 'ws', 'session', 'conn'])
 def test_shared_fields(scope: Scope, name: str) -> None:
     """What the calls of a connection share is the scope's, the very object."""
     ctx = Context(scope, 'cmd/add', 'x', 'WS')
@@ -55,13 +60,13 @@ def test_user_that_comes_later(scope: Scope) -> None:
     """A context made before the user is known tells it once it is."""
     ctx = Context(scope, 'a', None, 'WS')
     assert ctx.user is None
-    scope.user = 'ann'
+    scope.conn.user = 'ann'
     assert ctx.user == 'ann'
 
 
 def test_connection_tells(conn: Connection) -> None:
-    """A connection tells its id and the peer's address."""
-    assert (conn.id, conn.remote) == ('c1', '10.0.0.1')
+    """A connection tells its id, the peer's address, and since when it is there."""
+    assert (conn.id, conn.remote, conn.opened) == ('c1', '10.0.0.1', 5.0)
 
 
 @pytest.mark.parametrize('code', [1000, 1001, 1007, 1008, 1014, 3000, 4401, 4999])

@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import threaded
 from webshoes.core.params import Params
 from webshoes.core.registry import Registry, make_entry
+
+from .link import Link
 
 
 class Desk:
@@ -39,7 +42,7 @@ class Desk:
     def call(self, fn: Any, key: str = 'f', path: str = 'f', values: Any = None, texts: Any = None) -> Any:
         registry = Registry()
         registry.add(make_entry('cmd', 'cmd', 'q', 'evt', 'r', {key: fn}))
-        scope = Scope(req=None, opts=None, wsa=None, ws=None, conn=Connection('c', None, lambda code, reason: None))
+        scope = Scope(req=None, opts=None, wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
         ctx = Context(scope, f'cmd/{path}', None, 'WS')
         return self.dispatcher.call(registry.find_command('cmd', f'cmd/{path}'), ctx, values or {}, texts or {})
 

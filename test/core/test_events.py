@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from webshoes.core import codec
 from webshoes.core.errors import Error
-from webshoes.core.events import Event, Position, Since, Store, Subscription, check_name, check_since, push_frame
+from webshoes.core.events import Event, Position, Store, Subscription
+from webshoes.core.feed import push_frame
 from webshoes.core.limits import Limits
+from webshoes.core.names import Since, check_name, check_since
 
 Pushes = list[tuple[int, int | None, str | None, Any]]
 

@@ -13,13 +13,17 @@ from hypothesis import strategies as st
 from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.context import Connection, Scope
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Store
+from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
 from webshoes.core.registry import Registry, make_entry
-from webshoes.core.session import Services, Session
+from webshoes.core.services import Services
+from webshoes.core.session import Session
 
+from .link import Link
 from .test_calls import DRIVERS, Doors, Driver, Gate
 
 PING = {'ping': 1}
@@ -50,20 +54,24 @@ class House:
         self.limits = Limits(**limits)
         self.store = Store(self.limits, nullcontext(), 'E1')
         self.is_woken = False
+        self.hooks = Hooks()
+        self.dispatcher = Dispatcher(
+            clock=lambda: 0.0,
+            in_thread=lambda fn, *args: fn(*args),
+            on_failure=lambda exc, where: self.failures.append(where),
+            on_slow=lambda name, seconds: None,
+            slow=None,
+        )
         self.services = Services(
-            dispatcher=Dispatcher(
-                clock=lambda: 0.0,
-                in_thread=lambda fn, ctx, q: fn(ctx, q),
-                on_failure=lambda exc, where: self.failures.append(where),
-                on_slow=lambda name, seconds: None,
-                slow=None,
-            ),
+            dispatcher=self.dispatcher,
             limits=self.limits,
             now=lambda: 5.0,
             spawn=self.driver.spawn,
             registry=self.registry,
             store=self.store,
-            new_uid=lambda: next(self.uids),
+            teller=Teller(self.hooks, self.dispatcher, self.driver.spawn),
+            connections={},
+            new_id=lambda: next(self.uids),
         )
 
     def trigger(self, name: str, value: Any) -> None:
@@ -78,8 +86,9 @@ class Peer:
 
     def __init__(self, house: House) -> None:
         self.wakes = 0
-        scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, lambda code, reason: None))
-        self.session = Session(house.services, scope, self.wake)
+        scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
+        ctx = Context(scope, '/', None, 'WS')
+        self.session = Session(house.services, ctx, self.wake, self.wake)
 
     def wake(self) -> None:
         self.wakes += 1

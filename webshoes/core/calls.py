@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from webshoes.core import codec
-from webshoes.core.context import Context, Scope
+from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
+from webshoes.core.handler import Handler
 from webshoes.core.limits import Limits, over
 from webshoes.core.registry import Match
 
@@ -50,10 +51,44 @@ class CallServices(Struct, frozen=True, kw_only=True):
     unsendable: tuple[type, ...] = (PurePath,)
 
 
+class Job(Struct, frozen=True):
+    """What a call does.
+
+    Attributes:
+        run: does it; gives the result or an awaitable of it.
+        where: its name, for the log.
+        rep: the field of the reply with the result.
+        threaded: whether it waits for a thread, and need not where nobody listens any more.
+    """
+
+    run: Callable[[], Any]
+    where: str
+    rep: str
+    threaded: bool = False
+
+
+def handler_job(dispatcher: Dispatcher, match: Match, ctx: Context, message: Message) -> Job:
+    """The call of a handler.
+
+    Args:
+        dispatcher: calls it.
+        match: where the call goes.
+        ctx: the handler's first argument.
+        message: the whole message; the arguments are in the entry's `q` field if it is there, else all of it.
+    """
+    entry, handler = match.entry, match.target
+
+    def run() -> Any:
+        values = message.get(entry.q, message) if entry.q else message
+        if values is not None and not isinstance(values, dict):
+            raise Error(400, f"'{entry.q}' is a JSON object")
+        return dispatcher.call(match, ctx, values or {}, {})
+
+    return Job(run, match.where, entry.rep, isinstance(handler, Handler) and handler.threaded)
+
+
 class _Call(Struct, eq=False):
-    match: Match
-    message: Message
-    command: str
+    job: Job
     tid: Tid
     size: int
     task: Task | None = None
@@ -65,7 +100,6 @@ class Calls:
 
     Args:
         services: what the calls of one app share.
-        scope: what the contexts of these calls share.
         send: takes an answer.
         resume: takes a message that was told to wait, when its turn comes.
         wake: called when an answer was sent that did not come of a message being taken.
@@ -75,7 +109,6 @@ class Calls:
     def __init__(
         self,
         services: CallServices,
-        scope: Scope,
         send: Callable[[bytes], None],
         resume: Callable[[Any, int], None],
         wake: Callable[[], None],
@@ -83,7 +116,6 @@ class Calls:
     ) -> None:
         self._on = services
         self._limits = services.limits
-        self._scope = scope
         self._send = send
         self._resume = resume
         self._wake = wake
@@ -124,21 +156,20 @@ class Calls:
         self._check_queue(size)
         self._for_turn.append((message, size))
 
-    def accept(self, match: Match, command: str, message: Message, tid: Tid, size: int) -> None:
+    def accept(self, job: Job, tid: Tid, size: int) -> None:
         """Run a call, at once or when there is a place for it.
 
         Args:
-            match: where it goes.
-            command: as it was sent.
-            message, size: the whole message, and how many bytes of text it was.
+            job: what it does.
             tid: its tid, `None` if it has none.
+            size: how many bytes of text its message was.
 
         Raises:
             Error: 400, its tid is in flight; 429, too many wait already.
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        call = _Call(match, message, command, tid, size)
+        call = _Call(job, tid, size)
         has_place = self._has_place()
         if not has_place:
             self._check_queue(size)
@@ -169,7 +200,7 @@ class Calls:
         self._for_place.clear()
         self._waiting_bytes = 0
         for call in self._running:
-            if call.task is not None and getattr(call.match.target, 'threaded', False):
+            if call.task is not None and call.job.threaded:
                 call.answered = True  # being left is no failure
                 call.task.cancel()
 
@@ -187,8 +218,7 @@ class Calls:
     def _run(self, call: _Call) -> None:
         self._running.add(call)
         try:
-            ctx = Context(self._scope, call.command, call.tid, 'WS')
-            result = self._on.dispatcher.call(call.match, ctx, _values(call), {})
+            result = call.job.run()
         except BaseException as exc:
             self._finish(call, self._error(call, exc))
             return
@@ -259,22 +289,9 @@ class Calls:
                 if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
                     raise value
                 raise Error(406, 'This result can be had over HTTP only')
-            return codec.reply(call.match.entry.rep, value, call.tid, self._on.now())
+            return codec.reply(call.job.rep, value, call.tid, self._on.now())
         except BaseException as exc:  # of an object in the result, say
             return self._error(call, exc)
 
     def _error(self, call: _Call, exc: BaseException) -> bytes:
-        return codec.error(self._on.dispatcher.error(exc, call.match.where), call.tid)
-
-
-def _values(call: _Call) -> Message:
-    """The parameters of a call: what stands in the entry's `q` field if it is there, else the whole message."""
-    field = call.match.entry.q
-    if not field or field not in call.message:
-        return call.message
-    values = call.message[field]
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise Error(400, f"'{field}' is a JSON object")
-    return values
+        return codec.error(self._on.dispatcher.error(exc, call.job.where), call.tid)

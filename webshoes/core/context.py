@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from propertybag import Bag
 
-
-class Connection:
-    """The connection a call came over.
-
-    Attributes:
-        id: its name, unique in this process.
-        remote: the peer's address, `None` where it is gone.
-    """
-
-    __slots__ = ('_close', 'id', 'remote')
-
-    def __init__(self, id: str, remote: str | None, close: Callable[[int, str], None]) -> None:
-        self.id = id
-        self.remote = remote
-        self._close = close
-
-    def close(self, code: int = 1000, reason: str = '') -> None:
-        """Close it, from any thread. Over WebSocket the peer reads code and reason (RFC 6455 sections 5.5.1 and 7.4).
-
-        Raises:
-            ValueError: a code that no endpoint may send, or a reason of more than 123 bytes.
-        """
-        if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
-            raise ValueError(f'a close code is one that may be sent (1000, 1008, 3000 to 4999, ...), not {code!r}')
-        if len(reason.encode()) > 123:
-            raise ValueError(f'the reason of a close has at most 123 bytes, not {len(reason.encode())}')
-        self._close(code, reason)
+from webshoes.core.connection import Connection
 
 
 class Scope:
-    """What all calls of one WebSocket share; over plain HTTP there is one for each request."""
+    """What all calls of one connection share; over plain HTTP there is one for each request."""
 
-    __slots__ = ('_session', 'conn', 'opts', 'req', 'user', 'ws', 'wsa')
+    __slots__ = ('_session', 'conn', 'opts', 'req', 'ws', 'wsa')
 
     def __init__(self, *, req: Any, opts: Bag, wsa: Any, ws: Any, conn: Connection) -> None:
         self.req = req
@@ -47,7 +20,6 @@ class Scope:
         self.wsa = wsa
         self.ws = ws
         self.conn = conn
-        self.user: Any = None
         self._session: Bag | None = None
 
     @property
@@ -75,6 +47,10 @@ class Context:
         self.tid = tid
         self.method = method
 
+    def for_call(self, p: str, tid: str | int | float | None) -> Context:
+        """The context of one call over the same connection."""
+        return Context(self._scope, p, tid, self.method)
+
     @property
     def req(self) -> Any:
         """The aiohttp request; over WebSocket the one that opened it."""
@@ -98,11 +74,11 @@ class Context:
     @property
     def user(self) -> Any:
         """Who calls, as `auth` found; `None` without it."""
-        return self._scope.user
+        return self._scope.conn.user
 
     @property
     def session(self) -> Bag:
-        """A Bag that lasts as long as the WebSocket; over plain HTTP fresh for each request."""
+        """A Bag that lasts as long as the WebSocket or event stream; over plain HTTP fresh for each request."""
         return self._scope.session
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from webshoes.core.context import Context
 from webshoes.core.errors import Error, from_exception
-from webshoes.core.handler import Handler
+from webshoes.core.handler import Function, Handler
 from webshoes.core.params import Texts
 from webshoes.core.registry import Match
 
@@ -59,16 +59,23 @@ class Dispatcher:
         if match.params:
             values = {**values, **{name: text[0] for name, text in match.params.items()}}
             texts = {**texts, **match.params}
-        q = handler.bind(values, texts)
-        if handler.threaded:
-            return self._in_thread(handler.fn, ctx, q)
+        return self.run(handler, ctx, handler.bind(values, texts))
+
+    def run(self, function: Function, *args: Any) -> Any:
+        """Call a function of the program: its result, or an awaitable of it (see `is_pending`).
+
+        Raises:
+            Whatever the function raises.
+        """
+        if function.threaded:
+            return self._in_thread(function.fn, *args)
         started = self._clock()
         try:
-            result = handler.fn(ctx, q)
+            result = function.fn(*args)
         finally:
-            self.check_pace(started, handler.name)
+            self.check_pace(started, function.name)
         if type(result) is types.CoroutineType:
-            return _Paced(result, handler.name, self)
+            return _Paced(result, function.name, self)
         return result
 
     def clock(self) -> float:
@@ -84,6 +91,10 @@ class Dispatcher:
     def error(self, exc: BaseException, where: str) -> Error:
         """What the client reads of an exception; what it must not read is told to `on_failure`."""
         return from_exception(exc, lambda failure: self._on_failure(failure, where))
+
+    def failed(self, exc: BaseException, where: str) -> None:
+        """Tell of an exception that has no client who could be told."""
+        self._on_failure(exc, where)
 
 
 class _Paced:

@@ -25,11 +25,12 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct, field
 
 from webshoes.core import codec
-from webshoes.core.errors import Error
+from webshoes.core.handler import Function
 from webshoes.core.limits import Limits
+from webshoes.core.names import Since
 
 Owner = TypeVar('Owner')
-_Trigger = tuple[str, float, bytes, Callable[[int], None]]
+_Trigger = tuple[str, float, bytes, Callable[[int], None], bool]
 
 
 class Version(Struct, frozen=True):
@@ -39,6 +40,7 @@ class Version(Struct, frozen=True):
     t: float
     data: bytes
     end: int
+    mark: bytes  # the version and the time as they stand in a push
 
 
 class Push(Struct, frozen=True):
@@ -46,13 +48,6 @@ class Push(Struct, frozen=True):
 
     version: Version
     start: int | None
-    epoch: str | None
-
-
-class Since(Struct, frozen=True):
-    """Where a client says it was; `epoch` may be missing at version 0 alone."""
-
-    ver: int
     epoch: str | None
 
 
@@ -69,9 +64,11 @@ class Subscription(Struct, Generic[Owner], eq=False):
 
     Attributes:
         owner: whose it is, for the sender; the store does not look at it.
+        evt, rep: the fields of a push that hold the event's name and its value.
         cursor: the version that was last sent.
         announce: whether the next push has to tell the epoch, a history that is new to the client.
         stale: the owner's mark that it is to be looked at.
+        head, key: how each of its pushes begins, and what stands before the value: JSON.
     """
 
     owner: Owner
@@ -82,12 +79,19 @@ class Subscription(Struct, Generic[Owner], eq=False):
     cursor: int = 0
     announce: bool = False
     stale: bool = False
+    head: bytes = b''
+    key: bytes = b''
+
+    def __post_init__(self) -> None:
+        self.head = codec.encode({self.evt: self.name, 'uid': self.uid})[:-1]
+        self.key = b',%b:' % codec.encode(self.rep or 'r')
 
 
 class _Event(Struct, eq=False):
     epoch: str
     history: int
     distinct: bool = False
+    read: Function | None = None
     configured: bool = False
     log: deque[Version] = field(default_factory=deque)
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
@@ -111,32 +115,43 @@ class Store:
         epoch: the name of the history that begins with this store, random.
 
     Attributes:
+        lock: as given.
         wake: called, under the lock, when there is something to be asked of `take_changed`; not again until it was.
     """
 
     def __init__(self, limits: Limits, lock: AbstractContextManager[Any], epoch: str) -> None:
         self.wake: Callable[[], None] = lambda: None
+        self.lock = lock
         self._triggering: FrameType | None = None
         self._deferred: deque[_Trigger] = deque()
         self._limits = limits
-        self._lock = lock
         self._epoch = epoch
         self._events: dict[str, _Event] = {}
         self._changed: dict[str, None] = {}
 
-    def configure(self, name: str, history: int | None, distinct: bool | None) -> None:
+    def configure(
+        self, name: str, history: int | None = None, distinct: bool | None = None, read: Function | None = None
+    ) -> None:
         """Set how an event behaves; `None` leaves a setting as it is."""
-        with self._lock:
+        with self.lock:
             event = self._event(name)
             if history is not None:
                 event.history = history
             if distinct is not None:
                 event.distinct = distinct
-            event.configured = event.configured or history is not None or distinct is not None
+            if read is not None:
+                event.read = read
+            event.configured = event.configured or (history, distinct, read) != (None, None, None)
             self._trim(event)
             self._forget_if_empty(name, event)
 
-    def trigger(self, name: str, value: Any, t: float, done: Callable[[int], None]) -> None:
+    def reader(self, name: str) -> Function | None:
+        """What gives an event its first value, where it has none yet."""
+        with self.lock:
+            event = self._events.get(name)
+            return None if event is None or event.ver else event.read
+
+    def trigger(self, name: str, value: Any, t: float, done: Callable[[int], None], only_first: bool = False) -> None:
         """Append a version.
 
         Args:
@@ -145,13 +160,14 @@ class Store:
             t: Unix time in seconds.
             done: takes the newest version's number, before this returns; only where a signal handler triggers while
                 its thread is doing just that, it is called when the handler has returned.
+            only_first: leave an event that has a value as it is.
 
         Raises:
             TypeError: the value cannot be JSON.
         """
         data = codec.encode(value)
-        with self._lock:
-            self._deferred.append((name, t, data, done))
+        with self.lock:
+            self._deferred.append((name, t, data, done, only_first))
             if self._is_triggering():
                 return
             self._triggering = sys._getframe()
@@ -169,28 +185,30 @@ class Store:
             frame = frame.f_back
         return frame is not None
 
-    def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None]) -> None:
+    def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None], only_first: bool) -> None:
         """One step after which all is well, whatever exception a signal handler raises between any two of them."""
         event = self._event(name)
-        last = event.log[-1] if event.log else Version(0, t, b'', 0)
-        if not (event.distinct and last.ver and _is_same(data, last.data)):
+        last = event.log[-1] if event.log else Version(0, t, b'', 0, b'')
+        is_new = not last.ver or not (only_first or (event.distinct and _is_same(data, last.data)))
+        if is_new:
             if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
                 if not self._changed:
                     self.wake()
                 self._changed[name] = None
-            event.log.append(Version(last.ver + 1, t, data, last.end + len(data)))
+            mark = b',"ver":%d,"t":%b' % (last.ver + 1, codec.encode(t))
+            event.log.append(Version(last.ver + 1, t, data, last.end + len(data), mark))
             self._trim(event)
         done(event.ver)
 
     def newest(self, name: str) -> tuple[str, Version | None]:
         """An event's epoch, and its newest version if it ever had one."""
-        with self._lock:
+        with self.lock:
             event = self._events.get(name)
             return (self._epoch, None) if event is None else (event.epoch, event.log[-1] if event.log else None)
 
     def subscribe(self, subscription: Subscription[Any], since: Since | None) -> Position:
         """Begin, or begin anew, at `since`: from here on nothing is lost and nothing doubled."""
-        with self._lock:
+        with self.lock:
             event = self._event(subscription.name)
             event.subscriptions[subscription] = None
             if since is None:
@@ -205,14 +223,14 @@ class Store:
 
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """End a subscription; an event without value and subscriber is forgotten."""
-        with self._lock:
+        with self.lock:
             event = self._events[subscription.name]
             del event.subscriptions[subscription]
             self._forget_if_empty(subscription.name, event)
 
     def next_push(self, subscription: Subscription[Any]) -> Push | None:
         """Move a cursor forward by one push, or say that it is at the newest version."""
-        with self._lock:
+        with self.lock:
             event = self._events[subscription.name]
             wanted = subscription.cursor + 1
             if wanted > event.ver:
@@ -223,9 +241,22 @@ class Store:
             subscription.cursor, subscription.announce = version.ver, False
             return Push(version, start, epoch)
 
+    def lag(self, subscription: Subscription[Any]) -> int:
+        """How many versions a subscription is behind."""
+        with self.lock:
+            event = self._events.get(subscription.name)
+            return event.ver - subscription.cursor if event is not None else 0
+
+    def subscribers(self, name: str) -> list[Any]:
+        """The owners of an event's subscriptions, each once, the first to come first."""
+        with self.lock:
+            event = self._events.get(name)
+            owners = (subscription.owner for subscription in event.subscriptions) if event is not None else ()
+            return list(dict.fromkeys(owners))
+
     def take_changed(self) -> Iterable[Subscription[Any]]:
         """The subscriptions of all events that were triggered since this was last asked."""
-        with self._lock:
+        with self.lock:
             changed, self._changed = self._changed, {}
             events = (self._events.get(name) for name in changed)
             return [subscription for event in events if event is not None for subscription in event.subscriptions]
@@ -284,41 +315,3 @@ def _is_same(data: bytes, other: bytes) -> bool:
     if len(data) != len(other):  # another order of keys has the same length
         return False
     return data == other or codec.encode_sorted(json.loads(data)) == codec.encode_sorted(json.loads(other))
-
-
-def push_frame(subscription: Subscription[Any], push: Push) -> bytes:
-    """The push as it is sent (section 5), spliced around data that was encoded when it was triggered."""
-    version = push.version
-    head: dict[str, Any] = {subscription.evt: subscription.name, 'uid': subscription.uid, 'ver': version.ver}
-    if push.start is not None:
-        head['from'] = push.start
-    if push.epoch is not None:
-        head['epoch'] = push.epoch
-    head['t'] = version.t
-    return b'%b,%b:%b}' % (codec.encode(head)[:-1], codec.encode(subscription.rep or 'r'), version.data)
-
-
-def check_name(name: object, max_name: int, what: str = 'event') -> str:
-    """An event's name or a uid, as it came.
-
-    Raises:
-        Error: 400, it is no text, empty or longer than `max_name` characters.
-    """
-    if not isinstance(name, str):
-        raise Error(400, f"'{what}' is a text")
-    if not name or len(name) > max_name:
-        raise Error(400, f"'{what}' has 1 to {max_name} characters")
-    return name
-
-
-def check_since(since: object) -> Since:
-    """The `since` of a subscription (section 5).
-
-    Raises:
-        Error: 400, it is no `{"ver": number, "epoch": text}`.
-    """
-    if isinstance(since, dict):
-        ver, epoch = since.get('ver'), since.get('epoch')
-        if type(ver) is int and ver >= 0 and (isinstance(epoch, str) or (ver == 0 and 'epoch' not in since)):
-            return Since(ver, epoch)
-    raise Error(400, '\'since\' is {"ver": number, "epoch": text}, or {"ver": 0}')

@@ -22,13 +22,18 @@ _THREADED = '__webshoes_threaded__'
 _METHODS = '__webshoes_methods__'
 
 
-class Handler(msgspec.Struct, frozen=True):
-    """A function that was found fit to be called as `fn(ctx, q)`."""
+class Function(msgspec.Struct, frozen=True):
+    """A function of the program, its name for the log, and whether it runs in the thread pool."""
 
     fn: Callable[..., Any]
     name: str
-    bind: Bind
     threaded: bool
+
+
+class Handler(Function, frozen=True):
+    """A function that was found fit to be called as `fn(ctx, q)`."""
+
+    bind: Bind
     methods: frozenset[str] | None
 
     def takes(self, method: str) -> bool:
@@ -107,8 +112,37 @@ def compile_handler(fn: Any, where: str) -> Handler:
         parameters = []
     except TypeError:
         raise TypeError(f"'{where}' cannot be called as fn(ctx, q): it is {_name(fn)}{inspect.signature(fn)}") from None
-    threads, taken = getattr(fn, _THREADED, False), getattr(fn, _METHODS, None)
-    return Handler(fn, where, binder(_annotation(fn, parameters, where)), threads, taken)
+    bind = binder(_annotation(fn, parameters, where))
+    return Handler(fn, where, is_threaded(fn), bind, getattr(fn, _METHODS, None))
+
+
+def compile_function(fn: Any, where: str, usage: str) -> Function:
+    """Check a function that is no handler: a hook, say.
+
+    Args:
+        fn: what was given.
+        where: its place, for the error: `on('connect')`.
+        usage: its parameters, as in `'ctx, event'`.
+
+    Raises:
+        TypeError: it cannot be called with these.
+    """
+    if not callable(fn) or _is_generator(fn):
+        raise TypeError(f'{where}: a function fn({usage}) is needed, not {fn!r}')
+    try:
+        inspect.signature(fn).bind(*usage.split(', ') if usage else ())
+    except ValueError:  # a builtin that tells no signature
+        pass
+    except TypeError:
+        raise TypeError(
+            f'{where}: it is called as fn({usage}), and cannot be: {_name(fn)}{inspect.signature(fn)}'
+        ) from None
+    return Function(fn, f'{where} {_name(fn)}', is_threaded(fn))
+
+
+def is_threaded(fn: Any) -> bool:
+    """Whether a function is marked to run in the thread pool."""
+    return getattr(fn, _THREADED, False) is True
 
 
 def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], where: str) -> Any:

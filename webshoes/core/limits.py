@@ -54,6 +54,16 @@ class Limits:
     send_buffer: int = _limit(
         256 * KiB, 'bytes', 'unsent bytes of one connection; past it events wait as versions and it is not read'
     )
+    stall_timeout: float | None = _limit(
+        10.0,
+        'seconds',
+        'a connection that takes nothing of what is sent for this long is given up; past it: close 1013',
+        'it is kept',
+    )
+    ping_interval: float | None = _limit(
+        25.0, 'seconds', 'of silence in an event stream, before a comment shows that it lives', 'no comments'
+    )
+    max_wait: float = _limit(60.0, 'seconds', 'a long poll waits no longer, whatever it asks for; past it: 204')
     history: int = _limit(256, 'versions', "an event's log, unless the event says otherwise; older versions go")
     history_bytes: int = _limit(1 * MiB, 'bytes', "an event's log in bytes of JSON; the newest version always stays")
     slow_handler: float | None = _limit(

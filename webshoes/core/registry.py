@@ -250,6 +250,12 @@ class Registry:
             raise Error(404, 'Not found')
         return match
 
+    def find_events(self, path: str) -> Entry | None:
+        """The entry whose events an HTTP request may ask for: at `/<sub>`, `/<sub>/`, and `/` where that is `'*'`."""
+        sub = path[1:].removesuffix('/')
+        entry = self.entries.get(sub) or (self.entries.get('*') if path == '/' else None)
+        return entry if entry is not None and entry.evt and sub != '*' else None
+
     def find_command(self, field: str, command: object) -> Match:
         """Where a WebSocket command goes.
 

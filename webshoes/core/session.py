@@ -7,52 +7,42 @@ take(size)     ◄── replies in the order they came to be, then what the sub
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, CallServices, Message, Tid
-from webshoes.core.context import Scope
+from webshoes.core.calls import Calls, Job, Message, Tid, handler_job
+from webshoes.core.context import Context
 from webshoes.core.errors import Error
-from webshoes.core.events import Store, Subscription, check_name, check_since, push_frame
+from webshoes.core.events import Position, Subscription
+from webshoes.core.feed import Feed, push_frame
 from webshoes.core.limits import over
-from webshoes.core.registry import Entry, Registry
+from webshoes.core.names import check_name, check_since
+from webshoes.core.registry import Entry
+from webshoes.core.services import Services
 
 _STOPPING = Error(503, 'The server is stopping')
-
-
-class Services(CallServices, frozen=True, kw_only=True):
-    """What the sessions of one app share.
-
-    Attributes:
-        registry, store: the app's.
-        new_uid: makes the uid of a subscription whose client named none.
-    """
-
-    registry: Registry
-    store: Store
-    new_uid: Callable[[], str]
 
 
 class Session:
     """One peer.
 
     Args:
-        services: what the sessions of one app share.
-        scope: what the contexts of its calls share.
+        services: what all connections share.
+        ctx: what the contexts of its calls are made of, and hooks are told.
         wake: called when there may be something to `take` that did not come of a `receive`.
+        wake_soon: has `wake` called, from any thread.
     """
 
-    def __init__(self, services: Services, scope: Scope, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
+    ) -> None:
         self._on = services
         self._limits = services.limits
-        self.wake = wake
+        self._ctx = ctx
+        self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
-        self._replies: deque[bytes] = deque()
-        self._unsent = 0  # bytes of replies
-        self._calls = Calls(services, scope, self._send, self._handle, wake, self._has_room)
-        self._subscriptions: dict[tuple[str, str], Subscription[Session]] = {}
-        self._stale: deque[Subscription[Session]] = deque()
+        self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
         self._stopping = False
         self.close_code: int | None = None
 
@@ -90,7 +80,7 @@ class Session:
         self._arrived.extend((message, size // len(messages)) for message in messages)
 
     def _has_room(self) -> bool:
-        return self._unsent <= self._limits.send_buffer
+        return self.feed.unsent <= self._limits.send_buffer
 
     def _proceed(self) -> None:
         """Do what is to be done, as far as there is room for the answers."""
@@ -106,11 +96,7 @@ class Session:
         try:
             self._calls.wait_for_turn(message, size)
         except Error as exc:
-            self._send(codec.error(exc))
-
-    def _send(self, reply: bytes) -> None:
-        self._replies.append(reply)
-        self._unsent += len(reply)
+            self.feed.send(codec.error(exc))
 
     def _overtakes(self, message: Any) -> bool:
         if not isinstance(message, dict):
@@ -132,21 +118,21 @@ class Session:
                 tid = self._check_tid(message, 'tid')
             self._dispatch(message, tid, size)
         except BaseException as exc:
-            self._send(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
+            self.feed.send(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
 
     def _dispatch(self, message: Message, tid: Tid, size: int) -> None:
         """Do what a message asks for: it is the first of these whose field it has."""
         registry = self._on.registry
         for field, entry in registry.evt_entries.items():
             if field in message:
-                return self._subscription(entry, message, tid)
+                return self._subscription(entry, message, tid, size)
         for field in registry.cmd_entries:
             if field in message:
                 return self._call(field, message, tid, size)
         if 'cancel' in message:
             return self._cancel(self._check_tid(message, 'cancel'))
         if 'ping' in message:
-            return self._send(codec.encode({'pong': self._check_tid(message, 'ping')}))
+            return self.feed.send(codec.encode({'pong': self._check_tid(message, 'ping')}))
         raise Error(400, 'Invalid command')
 
     def _is_tid(self, tid: Any) -> bool:
@@ -168,68 +154,50 @@ class Session:
         command = message[field]
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
-        self._calls.accept(self._on.registry.find_command(field, command), command, message, tid, size)
+        match = self._on.registry.find_command(field, command)
+        job = handler_job(self._on.dispatcher, match, self._ctx.for_call(command, tid), message)
+        self._calls.accept(job, tid, size)
 
     def _cancel(self, tid: Tid) -> None:
         if not self._calls.cancel(tid):
-            self._send(codec.encode({'cancel': tid, 'found': False}))
+            self.feed.send(codec.encode({'cancel': tid, 'found': False}))
 
     # --- subscriptions ---
 
-    def _subscription(self, entry: Entry, message: Message, tid: Tid) -> None:
+    def _subscription(self, entry: Entry, message: Message, tid: Tid, size: int) -> None:
         name = check_name(message[entry.evt], self._limits.max_name, entry.evt)
         uid = check_name(message['uid'], self._limits.max_name, 'uid') if 'uid' in message else None
         off = message.get('off', False)
         if not isinstance(off, bool):
             raise Error(400, "'off' is true or false")
-        answer = self._unsubscribe(name, uid) if off else self._subscribe(entry, message, name, uid)
-        self._send(codec.reply(entry.rep, answer, tid, self._on.now()))
-
-    def _subscribe(self, entry: Entry, message: Message, name: str, uid: str | None) -> Message:
+        if off:
+            self.feed.unsubscribe(name, uid)
+            answer = {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
+            return self.feed.send(codec.reply(entry.rep, answer, tid, self._on.now()))
         if self._stopping:
             raise _STOPPING
         since = check_since(message['since']) if 'since' in message else None
-        limit = self._limits.max_subscriptions
-        if (name, uid) not in self._subscriptions and over(len(self._subscriptions) + 1, limit):
-            raise Error(429, f'This connection has {limit} subscriptions already')
-        uid = uid or self._on.new_uid()
-        if (name, uid) in self._subscriptions:
-            self._drop(name, uid)
-        subscription = Subscription(self, name, uid, entry.evt, entry.rep)
-        position = self._on.store.subscribe(subscription, since)
-        self._subscriptions[name, uid] = subscription
-        self.mark_stale(subscription)
-        answer = {'uid': uid, 'status': 'Event added', 'ver': position.ver, 'epoch': position.epoch}
-        return answer if position.recovered is None else {**answer, 'recovered': position.recovered}
+        subscription = Subscription(self.feed, name, uid or self._on.new_id(), entry.evt, entry.rep)
 
-    def _unsubscribe(self, name: str, uid: str | None) -> Message:
-        uids = [mine for event, mine in self._subscriptions if event == name and uid in (None, mine)]
-        if not uids:
-            raise Error(404, 'No such subscription')
-        for mine in uids:
-            self._drop(name, mine)
-        return {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
+        def run() -> Any:
+            position = self.feed.subscribe(subscription, since)
+            if isinstance(position, Position):
+                return _answer(subscription, position)
+            return _answer_later(subscription, position)
 
-    def _drop(self, name: str, uid: str) -> None:
-        self._on.store.unsubscribe(self._subscriptions.pop((name, uid)))
+        return self._calls.accept(Job(run, "on('subscribe')", entry.rep), tid, size)
 
     # --- out ---
-
-    def mark_stale(self, subscription: Subscription[Session]) -> None:
-        """Have `take` look at a subscription, whose event was triggered."""
-        if not subscription.stale:
-            subscription.stale = True
-            self._stale.append(subscription)
 
     @property
     def has_output(self) -> bool:
         """Whether `take` may have something."""
-        return bool(self.is_behind or self._stale or self._calls.can_advance)
+        return bool(self._arrived or self.feed.has_output or self._calls.can_advance)
 
     @property
     def is_behind(self) -> bool:
         """Whether something of what was received is to be answered, or sent, before more should be received."""
-        return bool(self._replies or self._arrived)
+        return bool(self._arrived or self.feed.has_sent)
 
     def take(self, size: int) -> list[bytes]:
         """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
@@ -241,19 +209,10 @@ class Session:
         return messages
 
     def _next_message(self) -> bytes | None:
-        if self._replies:
-            reply = self._replies.popleft()
-            self._unsent -= len(reply)
-            return reply
-        while self._stale:
-            subscription = self._stale[0]
-            is_live = self._subscriptions.get((subscription.name, subscription.uid)) is subscription
-            push = self._on.store.next_push(subscription) if is_live else None
-            if push is not None:
-                self._stale.rotate(-1)  # the others have their turn before its next version
-                return push_frame(subscription, push)
-            self._stale.popleft().stale = False
-        return None
+        message = self.feed.take()
+        if message is None and (found := self.feed.take_push()) is not None:
+            message = push_frame(*found)
+        return message
 
     # --- the end ---
 
@@ -276,5 +235,13 @@ class Session:
         self.stop()
         self._arrived.clear()
         self._calls.abandon()
-        for name, uid in list(self._subscriptions):
-            self._drop(name, uid)
+        self.feed.close()
+
+
+def _answer(subscription: Subscription[Any], position: Position) -> Message:
+    answer = {'uid': subscription.uid, 'status': 'Event added', 'ver': position.ver, 'epoch': position.epoch}
+    return answer if position.recovered is None else {**answer, 'recovered': position.recovered}
+
+
+async def _answer_later(subscription: Subscription[Any], position: Awaitable[Position]) -> Message:
+    return _answer(subscription, await position)

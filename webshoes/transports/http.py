@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -11,12 +12,13 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from webshoes.core import codec
-from webshoes.core.context import Connection, Context, Scope
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.limits import Limits, over
-from webshoes.core.registry import Folder, Match, Registry
+from webshoes.core.registry import Entry, Folder, Match, Registry
 from webshoes.headers import CHARSETS, HEADERS, JSON
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
@@ -41,6 +43,19 @@ class Files(Protocol):
         """What a folder has at a path."""
 
 
+class Events(Protocol):
+    """What this face needs of the one that serves events."""
+
+    async def serve(self, request: web.BaseRequest, entry: Entry, names: list[str]) -> web.StreamResponse:
+        """Events, for a request that asks for these."""
+
+    def stop(self) -> None:
+        """Refuse new work."""
+
+    async def close(self, timeout: float) -> None:
+        """End all streams, in so many seconds."""
+
+
 class Http:
     """Answers HTTP requests.
 
@@ -48,6 +63,7 @@ class Http:
         registry, dispatcher, limits: the app's.
         scope: makes what the context of a request's call is made of.
         files: serves files.
+        events: serves events.
     """
 
     def __init__(
@@ -57,12 +73,28 @@ class Http:
         limits: Limits,
         scope: Callable[[web.BaseRequest, Connection], Scope],
         files: Files,
+        events: Events,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
         self._limits = limits
         self._scope = scope
         self._files = files
+        self._events = events
+        self._running = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a handler is running."""
+        return self._running > 0
+
+    def stop(self) -> None:
+        """Refuse new event streams."""
+        self._events.stop()
+
+    async def close(self, timeout: float) -> None:
+        """End the event streams."""
+        await self._events.close(timeout)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; what goes wrong is an answer too.
@@ -72,6 +104,9 @@ class Http:
         """
         match: Match | None = None
         try:
+            entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
+            if entry is not None and (names := self._event_names(request, entry)):
+                return await self._events.serve(request, entry, names)
             builtin = self._files.builtin(request.path)
             match = self._find(request.path, builtin is not None)
             if builtin is not None and not await self._comes_first(match, request.path):
@@ -84,6 +119,17 @@ class Http:
             return await self._call(match, match.target, request)
         except BaseException as exc:
             return self._error(exc, match, request)
+
+    def _event_names(self, request: web.BaseRequest, entry: Entry) -> list[str]:
+        if not request.query_string:
+            return []
+        self._check_query(request)
+        return [name for name in dict.fromkeys(request.query.getall(entry.evt, [])) if name]
+
+    def _check_query(self, request: web.BaseRequest) -> None:
+        limit = self._limits.max_fields
+        if request.query_string and over(request.query_string.count('&') + 1, limit):
+            raise Error(413, f'A query has at most {limit} fields')
 
     def _find(self, path: str, may_be_none: bool) -> Match | None:
         try:
@@ -105,19 +151,21 @@ class Http:
         if request.method == 'OPTIONS' and not handler.takes('OPTIONS'):
             return web.Response(status=204, headers={**HEADERS, 'Allow': _allow(handler)})
         handler.check_method(request.method)
-        values, texts = await self._parameters(request)
-        scope = self._scope(request, _connection(request))
-        ctx = Context(scope, request.path, None, request.method)
-        result = self._dispatcher.call(match, ctx, values, texts)
-        if is_pending(result):
-            result = await result
-        return await self._response(request, result)
+        self._running += 1
+        try:
+            values, texts = await self._parameters(request)
+            scope = self._scope(request, _connection(request))
+            ctx = Context(scope, request.path, None, request.method)
+            result = self._dispatcher.call(match, ctx, values, texts)
+            if is_pending(result):
+                result = await result
+            return await self._response(request, result)
+        finally:
+            self._running -= 1
 
     async def _parameters(self, request: web.BaseRequest) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """The parameters, and those among them that came as text: the query's, and over them the body's."""
-        limit = self._limits.max_fields
-        if request.query_string and over(request.query_string.count('&') + 1, limit):
-            raise Error(413, f'A query has at most {limit} fields')
+        self._check_query(request)
         texts: dict[str, list[Any]] = {}
         for name in request.query:
             texts[name] = request.query.getall(name)
@@ -162,16 +210,28 @@ class Http:
         return response
 
 
+class _Link:
+    """The connection of a plain request."""
+
+    __slots__ = ('_loop', '_transport')
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """End it without another word."""
+        if self._transport is not None:
+            self._loop.call_soon_threadsafe(self._transport.close)
+
+    @property
+    def buffered(self) -> int:
+        """Nothing is sent before the answer."""
+        return 0
+
+
 def _connection(request: web.BaseRequest) -> Connection:
-    """The connection of a request; `close` ends it without another word."""
-    transport = request.transport
-    loop = asyncio.get_running_loop()
-
-    def close(code: int, reason: str) -> None:
-        if transport is not None:
-            loop.call_soon_threadsafe(transport.close)
-
-    return Connection(f'{id(request.protocol):x}', request.remote, close)
+    return Connection(f'{id(request.protocol):x}', request.remote, time.time(), _Link(request.transport))
 
 
 def _allow(target: Handler | Folder | None) -> str:

@@ -15,6 +15,7 @@ from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.limits import Limits
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
+from webshoes.outlet import Outlet
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -22,11 +23,11 @@ POLL = 0.01  # seconds between two looks at whether the handlers are done
 CLOSING = 2.0  # seconds in which WebSockets, and then HTTP connections, are closed
 
 
-class WebSocketFace(Protocol):
-    """What the server needs of the WebSocket face."""
+class Face(Protocol):
+    """What the server needs of a face."""
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve one WebSocket until it is closed."""
+        """Serve a request."""
 
     def stop(self) -> None:
         """Refuse new work."""
@@ -36,23 +37,22 @@ class WebSocketFace(Protocol):
         """Whether a handler is running."""
 
     async def close(self, timeout: float) -> None:
-        """End what runs, and close all with 1001."""
+        """End what runs and close its connections, in so many seconds."""
 
 
 class Server:
     """One run on one port.
 
     Args:
-        http: answers an HTTP request.
+        http: answers requests.
         websockets: serves those who ask to upgrade.
         limits: the app's.
     """
 
-    def __init__(self, http: Serve, websockets: WebSocketFace, limits: Limits) -> None:
+    def __init__(self, http: Face, websockets: Face, limits: Limits) -> None:
         self._http = http
         self._websockets = websockets
         self._limits = limits
-        self._in_flight = 0
         self._stopping = False
         self._server: _HttpServer
         self._listener: asyncio.Server
@@ -110,23 +110,22 @@ class Server:
             request.writer.output_size = 0  # the answer itself has not begun
         if request.method == 'GET' and request.headers.get('Upgrade', '').lower() == 'websocket':
             return await self._websockets.serve(request)
-        self._in_flight += 1
-        try:
-            return await self._http(request)
-        finally:
-            self._in_flight -= 1
+        return await self._http.serve(request)
 
     async def close(self, last: Callable[[], None]) -> None:
         """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""
         self._stopping = True
         self._listener.close()
-        self._websockets.stop()
+        faces = self._http, self._websockets
+        for face in faces:
+            face.stop()
         loop = asyncio.get_running_loop()
         grace = loop.time() + self._limits.stop_timeout / 2
-        while (self._in_flight or self._websockets.is_busy) and loop.time() < grace:
+        while any(face.is_busy for face in faces) and loop.time() < grace:
             await asyncio.sleep(POLL)
         last()
-        await self._websockets.close(min(CLOSING, self._limits.stop_timeout / 4))
+        timeout = min(CLOSING, self._limits.stop_timeout / 4)
+        await asyncio.gather(*(face.close(timeout) for face in faces))
         self._server.pre_shutdown()
         # aiohttp takes twice this: once for the handlers, once for their tasks.
         await self._server.shutdown(min(CLOSING, self._limits.stop_timeout / 4) / 2)
@@ -175,12 +174,13 @@ class _HttpServer(web.Server):
 class _RequestHandler(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ('_known', '_transports')
+    __slots__ = ('_known', '_transports', 'outlet')
 
     def __init__(self, server: _HttpServer, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._transports = server.transports
         self._known: asyncio.Transport
+        self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -192,6 +192,20 @@ class _RequestHandler(web.RequestHandler):
         """End."""
         self._transports.discard(self._known)
         super().connection_lost(exc)
+        if self.outlet is not None:
+            self.outlet.lose()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        super().pause_writing()
+        if self.outlet is not None:
+            self.outlet.is_paused = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        super().resume_writing()
+        if self.outlet is not None:
+            self.outlet.resume()
 
     def handle_error(
         self,

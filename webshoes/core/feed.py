@@ -1,0 +1,250 @@
+"""What goes out to one connection, and in which order.
+
+outbox           replies, and pushes to this connection alone, as they came to be
+subscriptions    cursors into the store; those that may lack something take turns
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from webshoes.core import codec
+from webshoes.core.connection import Subscribed
+from webshoes.core.context import Context
+from webshoes.core.dispatch import is_pending
+from webshoes.core.errors import Error
+from webshoes.core.events import Position, Push, Subscription
+from webshoes.core.handler import Function
+from webshoes.core.limits import over
+from webshoes.core.names import Since, check_event
+from webshoes.core.services import Services
+
+
+class _Notice(Struct, frozen=True):
+    """A push to one connection alone."""
+
+    name: str
+    t: float
+    data: bytes
+
+
+class Feed:
+    """The replies, pushes and subscriptions of one connection.
+
+    Args:
+        services: what all connections share.
+        ctx: what hooks are told.
+        wake: called on the loop when there may be something to send.
+        wake_soon: has `wake` called, from any thread.
+    """
+
+    def __init__(
+        self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
+    ) -> None:
+        self._on = services
+        self.ctx = ctx
+        self.wake = wake
+        self._wake_soon = wake_soon
+        self._outbox: deque[bytes | _Notice] = deque()
+        self.unsent = 0  # bytes of replies
+        self._noticed = 0  # bytes of pushes to this connection alone
+        self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
+        self._stale: deque[Subscription[Feed]] = deque()
+        self._is_closed = False
+
+    # --- subscriptions ---
+
+    def subscribe(self, subscription: Subscription[Feed], since: Since | None) -> Position | Awaitable[Position]:
+        """Begin a subscription, which replaces the one of the same uid, when the hooks have agreed.
+
+        Returns:
+            Its position; an awaitable of it where there are hooks, or a first value is to be had.
+
+        Raises:
+            Error: 429, there are too many; or what a hook raises. The awaitable raises the same.
+        """
+        self._check_room(subscription)
+        read = self._on.store.reader(subscription.name)
+        if read is None and not self._on.teller.hooks.of('subscribe'):
+            return self._begin(subscription, since)
+        return self._ask_and_begin(subscription, since, read)
+
+    async def _ask_and_begin(
+        self, subscription: Subscription[Feed], since: Since | None, read: Function | None
+    ) -> Position:
+        await self._on.teller.ask('subscribe', self.ctx, subscription.name)
+        try:
+            if read is not None:
+                await self._read(subscription.name, read)
+            self._check_room(subscription)
+        except BaseException:
+            self._on.teller.tell('unsubscribe', self.ctx, subscription.name)
+            raise
+        return self._begin(subscription, since)
+
+    async def _read(self, name: str, read: Function) -> None:
+        """Have an event's first value read; if that fails, it has none."""
+        try:
+            value = self._on.dispatcher.run(read)
+            value = await value if is_pending(value) else value
+            self._on.store.trigger(name, value, self._on.now(), lambda ver: None, only_first=True)
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+            self._on.dispatcher.failed(exc, read.name)
+
+    def _check_room(self, subscription: Subscription[Feed]) -> None:
+        if self._is_closed:
+            raise Error(410, 'The connection is closed')
+        limit = self._on.limits.max_subscriptions
+        is_new = (subscription.name, subscription.uid) not in self._subscriptions
+        if is_new and over(len(self._subscriptions) + 1, limit):
+            raise Error(429, f'This connection has {limit} subscriptions already')
+
+    def _begin(self, subscription: Subscription[Feed], since: Since | None) -> Position:
+        place = subscription.name, subscription.uid
+        if place in self._subscriptions:
+            self._drop(place)
+        position = self._on.store.subscribe(subscription, since)
+        self._subscriptions[place] = subscription
+        self.mark_stale(subscription)
+        return position
+
+    def unsubscribe(self, name: str, uid: str | None) -> None:
+        """End a subscription, or without `uid` all of an event.
+
+        Raises:
+            Error: 404, there is none.
+        """
+        places = [place for place in self._subscriptions if place[0] == name and uid in (None, place[1])]
+        if not places:
+            raise Error(404, 'No such subscription')
+        for place in places:
+            self._drop(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        self._on.store.unsubscribe(self._subscriptions.pop(place))
+        self._on.teller.tell('unsubscribe', self.ctx, place[0])
+
+    def subscribed(self) -> list[Subscribed]:
+        """The subscriptions as they stand; from any thread."""
+        lag = self._on.store.lag
+        return [Subscribed(it.name, it.uid, it.cursor, lag(it)) for it in list(self._subscriptions.values())]
+
+    # --- out ---
+
+    def send(self, reply: bytes) -> None:
+        """Send a reply."""
+        self._outbox.append(reply)
+        self.unsent += len(reply)
+
+    def push(self, name: str, data: bytes) -> None:
+        """Send JSON as an event to this connection alone; from any thread.
+
+        Raises:
+            TypeError, ValueError: the name is none.
+            Error: 410, the connection is closed; 429, too much waits already.
+        """
+        check_event(name, self._on.limits.max_name)
+        with self._on.store.lock:
+            if self._is_closed:
+                raise Error(410, 'The connection is closed')
+            waiting = self._noticed
+            if waiting and waiting + len(data) > self._on.limits.send_buffer:
+                raise Error(429, f'The connection is too far behind: {waiting} bytes that were pushed to it wait')
+            self._noticed += len(data)
+            self._outbox.append(_Notice(name, self._on.now(), data))
+        if not waiting:
+            self._wake_soon()
+
+    def mark_stale(self, subscription: Subscription[Feed]) -> None:
+        """Have a subscription looked at, whose event was triggered."""
+        if not subscription.stale:
+            subscription.stale = True
+            self._stale.append(subscription)
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether replies or pushes to this connection alone wait."""
+        return bool(self._outbox)
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there may be something to send."""
+        return bool(self._outbox or self._stale)
+
+    def take(self) -> bytes | None:
+        """The next reply, or push to this connection alone."""
+        if not self._outbox:
+            return None
+        found = self._outbox.popleft()
+        if isinstance(found, bytes):
+            self.unsent -= len(found)
+            return found
+        with self._on.store.lock:
+            self._noticed -= len(found.data)
+            if not self._outbox:  # also where a signal handler pushed in the middle of a push
+                self._noticed = 0
+        evt, rep = self._fields(found.name)
+        return notice_frame(evt, rep, found.name, found.t, found.data)
+
+    def _fields(self, name: str) -> tuple[str, str]:
+        """The names of the fields of a push: as the client has subscribed to the event, else the first entry's."""
+        for subscription in self._subscriptions.values():
+            if subscription.name == name:
+                return subscription.evt, subscription.rep
+        for entry in self._on.registry.evt_entries.values():
+            return entry.evt, entry.rep
+        return 'evt', 'r'
+
+    def take_push(self) -> tuple[Subscription[Feed], Push] | None:
+        """The next version that a subscription lacks; they take turns."""
+        while self._stale:
+            subscription = self._stale[0]
+            is_live = self._subscriptions.get((subscription.name, subscription.uid)) is subscription
+            push = self._on.store.next_push(subscription) if is_live else None
+            if push is not None:
+                self._stale.rotate(-1)
+                return subscription, push
+            self._stale.popleft().stale = False
+        return None
+
+    def close(self) -> None:
+        """The connection is gone: end its subscriptions."""
+        with self._on.store.lock:
+            self._is_closed = True
+        for place in list(self._subscriptions):
+            self._drop(place)
+
+
+def push_frame(subscription: Subscription[Any], push: Push) -> bytes:
+    """The push as it is sent (wire, section 5), spliced around data that was encoded when it was triggered."""
+    version = push.version
+    is_plain = push.start is None and push.epoch is None
+    mark = version.mark if is_plain else _mark(push, push.epoch)
+    return b''.join((subscription.head, mark, subscription.key, version.data, b'}'))
+
+
+def _mark(push: Push, epoch: str | None) -> bytes:
+    """What tells the place of a push that declares something."""
+    mark: dict[str, Any] = {'ver': push.version.ver}
+    if push.start is not None:
+        mark['from'] = push.start
+    if epoch is not None:
+        mark['epoch'] = epoch
+    return b',' + codec.encode({**mark, 't': push.version.t})[1:-1]
+
+
+def notice_frame(evt: str, rep: str, name: str, t: float, data: bytes) -> bytes:
+    """The push that is no version of an event, to one connection alone."""
+    return b'%b,%b:%b}' % (codec.encode({evt: name, 't': t})[:-1], codec.encode(rep or 'r'), data)
+
+
+def state_frame(subscription: Subscription[Any], epoch: str, push: Push | None) -> bytes:
+    """An event as it is answered to a plain request: a push without `uid`, always with `epoch`."""
+    head = {subscription.evt: subscription.name}
+    if push is None:
+        return codec.encode({**head, 'ver': 0, 'epoch': epoch})
+    return b''.join((codec.encode(head)[:-1], _mark(push, epoch), subscription.key, push.version.data, b'}'))

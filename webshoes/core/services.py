@@ -1,0 +1,28 @@
+"""What all connections of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from webshoes.core.calls import CallServices
+from webshoes.core.connection import Connection
+from webshoes.core.events import Store
+from webshoes.core.hooks import Teller
+from webshoes.core.registry import Registry
+
+
+class Services(CallServices, frozen=True, kw_only=True):
+    """What all connections of one run share.
+
+    Attributes:
+        registry, store: the app's.
+        teller: tells the app's hooks.
+        connections: the WebSockets and event streams that are open, by id.
+        new_id: makes the name of a connection, and the uid of a subscription whose client named none.
+    """
+
+    registry: Registry
+    store: Store
+    teller: Teller
+    connections: dict[str, Connection]
+    new_id: Callable[[], str]

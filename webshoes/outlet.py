@@ -1,0 +1,126 @@
+"""The way out of a connection that lives long: how much waits on it, and whether the peer takes any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any, Protocol
+
+NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
+LOOKS = 4  # how often within `stall_timeout` it is looked at
+
+
+class Sender(Protocol):
+    """Who sends over an outlet; called on the loop."""
+
+    def writable(self) -> None:
+        """There is room again."""
+
+    def stalled(self) -> None:
+        """The peer has taken nothing for `stall_timeout`."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+
+class Outlet:
+    """One connection's way out. Its protocol tells it what asyncio tells a protocol (`is_paused`, `is_lost`).
+
+    Args:
+        transport: what bytes are written to, by the sender.
+        high: bytes that may wait in the transport.
+        sender: who sends.
+        stalls: watches whether the peer takes anything.
+    """
+
+    __slots__ = ('_high', '_stalls', 'is_lost', 'is_paused', 'passed', 'sender', 'transport')
+
+    def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
+        transport.set_write_buffer_limits(high=high)
+        _keep_kernel_queue_short(transport)
+        self.transport = transport
+        self.sender = sender
+        self.is_paused = False
+        self.is_lost = False
+        self.passed = 0  # bytes
+        self._high = high
+        self._stalls = stalls
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the transport; from any thread."""
+        for _ in range(10):
+            with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
+                return self.transport.get_write_buffer_size()
+        return 0  # pragma: no cover  # it changed ten times in a row
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be written now: at least 1 where anything may."""
+        if self.is_paused or self.is_lost or self.transport.is_closing():
+            return 0
+        return max(self._high + 1 - self.transport.get_write_buffer_size(), 0)
+
+    def passes(self, size: int) -> None:
+        """So many bytes were written."""
+        self.passed += size
+        self._stalls.watch(self)
+
+    def resume(self) -> None:
+        """There is room again."""
+        self.is_paused = False
+        self.sender.writable()
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self.is_lost = True
+        self.sender.lost()
+
+
+def _keep_kernel_queue_short(transport: asyncio.WriteTransport) -> None:
+    option = getattr(socket, 'TCP_NOTSENT_LOWAT', None)  # Linux and macOS have it
+    connection: Any = transport.get_extra_info('socket')
+    if option is not None and connection is not None:
+        with suppress(OSError):  # it is gone already
+            connection.setsockopt(socket.IPPROTO_TCP, option, NOTSENT)
+
+
+class Stalls:
+    """Finds the connections whose peer takes nothing; one timer, which runs only while anything waits to be taken.
+
+    Args:
+        timeout: seconds without any progress, `None` for never.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._watched: dict[Outlet, tuple[int, float]] = {}  # the most that was taken, and since when it is no more
+        self._is_ticking = False
+
+    def watch(self, outlet: Outlet) -> None:
+        """Look at a connection until its peer has taken all."""
+        if self._timeout is None or outlet in self._watched:
+            return
+        self._watched[outlet] = -1, self._loop.time()
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._loop.call_later(self._timeout / LOOKS, self._look)
+
+    def _look(self) -> None:
+        assert self._timeout is not None
+        now = self._loop.time()
+        for outlet, (most, since) in list(self._watched.items()):
+            waiting = 0 if outlet.is_lost else outlet.buffered
+            taken = outlet.passed - waiting
+            if not waiting:
+                del self._watched[outlet]
+            elif taken > most:
+                self._watched[outlet] = taken, now
+            elif now - since >= self._timeout:
+                del self._watched[outlet]
+                outlet.sender.stalled()
+        self._is_ticking = bool(self._watched)
+        if self._is_ticking:
+            self._loop.call_later(self._timeout / LOOKS, self._look)

@@ -1,0 +1,318 @@
+"""Events over plain HTTP: as they stand, as a long poll, and as a stream of server-sent events.
+
+A stream speaks the format of https://html.spec.whatwg.org/multipage/server-sent-events.html. Its `id` lines hold the
+cursors of all its events, so that `Last-Event-ID` resumes; it begins with one that has no data, so that a client knows
+its place before anything was triggered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from aiohttp import web
+
+from webshoes.core.connection import Connection
+from webshoes.core.context import Context, Scope
+from webshoes.core.errors import Error
+from webshoes.core.events import Position, Push, Subscription
+from webshoes.core.feed import Feed, push_frame, state_frame
+from webshoes.core.names import Since, check_name, read_cursors, write_cursors
+from webshoes.core.registry import Entry
+from webshoes.core.services import Services
+from webshoes.headers import HEADERS, JSON
+from webshoes.log import log
+from webshoes.outlet import Outlet, Stalls
+
+BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
+FLUSH = 0.5  # seconds in which a stream that is closed takes what it lacks
+POLL = 0.01  # seconds between two looks at whether all have ended
+STREAM = {
+    **HEADERS,
+    'Content-Type': 'text/event-stream',
+    'Cache-Control': 'no-store',
+    'Vary': 'Accept',
+    'X-Accel-Buffering': 'no',  # nginx would hold it back
+}
+STATE = {**JSON, 'Cache-Control': 'no-cache', 'Vary': 'Accept'}  # it may be kept, and asked for with its ETag
+FOREIGN = Since(0, '')  # a place in a history that is not ours
+
+MakeScope = Callable[[web.BaseRequest, Connection], Scope]
+
+
+class HasOutlet(Protocol):
+    """The protocol of a request, as far as it is needed here."""
+
+    outlet: Outlet | None
+
+
+class EventsOverHttp:
+    """Serves events to plain requests.
+
+    Args:
+        services: what all connections share.
+        scope: makes what the context that hooks are told is made of.
+        stalls: finds the connections that take nothing.
+    """
+
+    def __init__(self, services: Services, scope: MakeScope, stalls: Stalls) -> None:
+        self._on = services
+        self._scope = scope
+        self._stalls = stalls
+        self._open: set[_Client] = set()
+        self._stopping = False
+
+    async def serve(self, request: web.BaseRequest, entry: Entry, names: list[str]) -> web.StreamResponse:
+        """Events, for a request that asks for these.
+
+        Raises:
+            Error: the request cannot be answered, or a hook refuses.
+        """
+        if self._stopping:
+            raise Error(503, 'The server is stopping')
+        for name in names:
+            check_name(name, self._on.limits.max_name, entry.evt)
+        client = _Client(request, self._on, self._scope, self._stalls)
+        self._open.add(client)
+        try:
+            if _wants_stream(request):
+                return await client.stream(entry, names)
+            if len(names) > 1:
+                raise Error(400, 'Several events are had as a stream: Accept: text/event-stream')
+            return await client.answer(entry, names[0])
+        finally:
+            self._open.discard(client)
+            client.leave()
+
+    def stop(self) -> None:
+        """Refuse new work."""
+        self._stopping = True
+
+    async def close(self, timeout: float) -> None:
+        """End the polls with 503, and the streams when they have taken what they lack, in so many seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(FLUSH, timeout)
+        for client in self._open:
+            client.end()
+        while self._open and loop.time() < deadline:
+            await asyncio.sleep(POLL)
+        for client in self._open:
+            client.stalled()
+
+
+class _Client:
+    """One request for events: answered at once, later, or on and on."""
+
+    def __init__(self, request: web.BaseRequest, services: Services, scope: MakeScope, stalls: Stalls) -> None:
+        if request.transport is None:
+            raise ConnectionError('the client has left')
+        self._request = request
+        self._on = services
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._is_ending = False
+        self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
+        self._protocol = cast(HasOutlet, request.protocol)
+        self._protocol.outlet = self._outlet
+        self._connection = Connection(services.new_id(), request.remote, services.now(), self)
+        self._ctx = Context(scope(request, self._connection), request.path, None, request.method)
+        self._feed = Feed(services, self._ctx, self._news.set, self._wake_soon)
+
+    def leave(self) -> None:
+        """End what is subscribed to."""
+        self._protocol.outlet = None
+        self._feed.close()
+
+    async def _subscribe(self, subscription: Subscription[Feed], since: Since | None) -> Position:
+        position = self._feed.subscribe(subscription, since)
+        return position if isinstance(position, Position) else await position
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_ending or self._outlet.is_lost
+
+    # --- one answer ---
+
+    async def answer(self, entry: Entry, name: str) -> web.StreamResponse:
+        """An event as it stands, or the next version after `since`, for which it waits."""
+        query = self._request.query
+        since = _cursors(query['since'], 1)[0] if 'since' in query else None
+        wait = self._wait(query['wait']) if 'wait' in query else 0.0
+        subscription = Subscription(self._feed, name, 'http', entry.evt, entry.rep)
+        position = await self._subscribe(subscription, since)
+        push = await self._next_push(wait)
+        if push is None and (since is not None or wait):
+            if self._is_ending:
+                raise Error(503, 'The server is stopping')
+            return web.Response(status=204, headers={**HEADERS, 'Cache-Control': 'no-store'})
+        tag = f'{position.epoch}:{push.version.ver if push is not None else 0}'
+        headers = {**STATE, 'ETag': f'"{tag}"'}
+        if since is None and any(known.value in (tag, '*') for known in self._request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=state_frame(subscription, position.epoch, push), headers=headers)
+
+    async def _next_push(self, wait: float) -> Push | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while (found := self._feed.take_push()) is None and wait and not self._is_over:
+                    self._news.clear()
+                    await self._news.wait()
+                return found[1] if found is not None else None
+        return None
+
+    def _wait(self, text: str) -> float:
+        try:
+            wait = float(text)
+        except ValueError:
+            wait = -1.0
+        if not wait >= 0:  # which is also what is no number
+            raise Error(400, "'wait' is a number of seconds, 0 or more")
+        return min(wait, self._on.limits.max_wait)
+
+    # --- a stream ---
+
+    async def stream(self, entry: Entry, names: list[str]) -> web.StreamResponse:
+        """All versions of some events, on and on."""
+        cursors = self._begin_at(len(names))
+        response = web.StreamResponse(headers=STREAM)
+        subscriptions = [Subscription(self._feed, name, self._on.new_id(), entry.evt, entry.rep) for name in names]
+        if self._request.method == 'HEAD':
+            for subscription in subscriptions:
+                await self._subscribe(subscription, None)
+            return response
+        self._connection.feed(self._feed)
+        self._on.connections[self._connection.id] = self._connection
+        log.debug('event stream %s opened from %s', self._connection.id, self._connection.remote)
+        try:
+            await self._on.teller.tell_in_turn('connect', self._ctx)
+            epoch = ''
+            for subscription, since in zip(subscriptions, cursors, strict=True):
+                epoch = (await self._subscribe(subscription, since)).epoch
+            await response.prepare(self._request)
+            await self._send(response, _Places(subscriptions, cursors, epoch))
+        finally:
+            del self._on.connections[self._connection.id]
+            self._feed.close()
+            self._on.teller.tell('disconnect', self._ctx)
+            log.debug('event stream %s closed', self._connection.id)
+        return response
+
+    def _begin_at(self, count: int) -> list[Since | None]:
+        """Where the client says it was, event by event; what cannot be read is of another server: a foreign place."""
+        if last := self._request.headers.get('Last-Event-ID'):
+            try:
+                return [*_cursors(last, count)]
+            except Error:
+                return [FOREIGN] * count
+        since = self._request.query.get('since')
+        return [None] * count if since is None else [*_cursors(since, count)]
+
+    async def _send(self, response: web.StreamResponse, places: _Places) -> None:
+        data = b'id: %b\n\n' % places.line()
+        while not self._outlet.is_lost:
+            if data:
+                await response.write(data)
+                self._outlet.passes(len(data))
+                await asyncio.sleep(0)
+            data = self._take(places)
+            if data or (self._feed.has_output and not self._outlet.is_paused):
+                continue
+            if self._is_ending and not self._feed.has_output:
+                break
+            data = await self._silence()
+
+    def _take(self, places: _Places) -> bytes:
+        """What there is to send, as far as there is room."""
+        room, blocks = min(self._outlet.room, BATCH), list[bytes]()
+        while room > 0:
+            if (notice := self._feed.take()) is not None:
+                block = b'data: %b\n\n' % notice
+            elif (found := self._feed.take_push()) is not None:
+                frame = push_frame(*found)
+                block = b'id: %b\ndata: %b\n\n' % (places.line(), frame)
+            else:
+                break
+            blocks.append(block)
+            room -= len(block)
+        return b''.join(blocks)
+
+    async def _silence(self) -> bytes:
+        """Wait for something to send, or for the time of a comment, which shows that the stream lives."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(self._on.limits.ping_interval):
+                await self._news.wait()
+        except TimeoutError:
+            return b'' if self._outlet.is_paused else b':\n\n'
+        return b''
+
+    # --- what happens to it ---
+
+    def writable(self) -> None:
+        """There is room again."""
+        self._news.set()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._news.set()
+
+    def stalled(self) -> None:
+        """The peer takes nothing: an event stream has no other word for it."""
+        self._outlet.transport.abort()
+
+    def end(self) -> None:
+        """Answer what waits, and end a stream when it has taken what it lacks."""
+        self._is_ending = True
+        self._news.set()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._outlet.buffered
+
+    def _wake_soon(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """End it; a stream has no close codes."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.end)
+
+
+class _Places:
+    """Where a stream is in each of its events.
+
+    Args:
+        subscriptions: of the stream, in the order of the request.
+        asked: where each of them was to begin.
+        epoch: of the history as it is.
+    """
+
+    def __init__(self, subscriptions: list[Subscription[Feed]], asked: list[Since | None], epoch: str) -> None:
+        self._subscriptions = list(zip(subscriptions, asked, strict=True))
+        self._epoch = epoch
+
+    def line(self) -> bytes:
+        """The value of an `id` line. Until a new history is told, the place is the one that the client asked for."""
+        return write_cursors(
+            [
+                asked if subscription.announce and asked is not None else Since(subscription.cursor, self._epoch)
+                for subscription, asked in self._subscriptions
+            ]
+        ).encode()
+
+
+def _cursors(text: str, count: int) -> list[Since]:
+    cursors = read_cursors(text)
+    if len(cursors) != count:
+        raise Error(400, f"'since' has a version for each event: {count}, not {len(cursors)}")
+    return cursors
+
+
+def _wants_stream(request: web.BaseRequest) -> bool:
+    """Whether `Accept` (RFC 9110 section 12.5.1) names event streams."""
+    ranges = ','.join(request.headers.getall('Accept', [])).lower().split(',')
+    return any(part.partition(';')[0].strip() == 'text/event-stream' for part in ranges)
