@@ -1,15 +1,13 @@
-"""`WebShoesApp`: settings, registration, events and lifecycle; joins the core and the faces."""
+"""`WebShoesApp`: settings, registration, events and lifecycle."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from types import TracebackType
@@ -19,45 +17,18 @@ from propertybag import Bag
 
 from webshoes import lifetime
 from webshoes.core.connection import Connection
-from webshoes.core.context import Scope
-from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Event, Store
 from webshoes.core.handler import compile_function
-from webshoes.core.hooks import Hooks, Teller
+from webshoes.core.hooks import Hooks
 from webshoes.core.limits import Limits
 from webshoes.core.names import check_event
 from webshoes.core.registry import Entry, Registry, make_entry
-from webshoes.core.services import Services
-from webshoes.fanout import Fanout
 from webshoes.log import Journal, log, log_to_stderr
-from webshoes.loops import loop_factory, spawner
-from webshoes.outlet import Stalls
-from webshoes.paths import libPath
-from webshoes.pool import DaemonPool
-from webshoes.thread import Closing, LoopThread
+from webshoes.loops import loop_factory
+from webshoes.run import Parts, Run
 from webshoes.tls import StrPath, tls_context
-from webshoes.transports.http import Http
-from webshoes.transports.server import Server
-from webshoes.transports.sse import EventsOverHttp
-from webshoes.transports.static import Static
-from webshoes.transports.websocket import WebSockets
 
 F = TypeVar('F', bound=Callable[..., Any])
-
-FILE_THREADS = 8
-BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
-
-
-class _Run:
-    """One run, from `start` to its end; `fanout` and `port` while it listens."""
-
-    __slots__ = ('fanout', 'port', 'thread')
-
-    thread: LoopThread
-
-    def __init__(self) -> None:
-        self.fanout: Fanout | None = None
-        self.port: int | None = None
 
 
 class WebShoesApp:
@@ -102,20 +73,23 @@ class WebShoesApp:
             limits = dataclasses.replace(limits, max_ws_msg_size=self.opts.get('max_ws_msg_size'))
         if self.opts.get('verbose'):
             log_to_stderr()
-        self._addr = addr
-        self._asked_port = port
-        self._limits = limits
-        self._compress = compress
-        self._new_loop = loop_factory(loop)
-        self._tls = tls_context(ssl)
-        self._registry = Registry()
+        self._parts = Parts(
+            wsa=self,
+            opts=self.opts,
+            addr=addr,
+            port=port,
+            limits=limits,
+            compress=compress,
+            new_loop=loop_factory(loop),
+            tls=tls_context(ssl),
+            registry=Registry(),
+            store=Store(limits, threading.RLock(), secrets.token_urlsafe(6)),
+            hooks=Hooks(),
+            journal=Journal(time.monotonic),
+        )
         self._registering = threading.Lock()
-        self._store = Store(limits, threading.RLock(), secrets.token_urlsafe(6))
-        self._hooks = Hooks()
-        self._connections: dict[str, Connection] = {}
-        self._journal = Journal(time.monotonic)
         self._lifecycle = threading.RLock()
-        self._run: _Run | None = None
+        self._run: Run | None = None
 
     def __repr__(self) -> str:
         return f'<WebShoesApp {self.url}, {"running" if self._is_running else "stopped"}>'
@@ -142,12 +116,12 @@ class WebShoesApp:
             if isinstance(found, dict) and not Path(found['root']).is_dir():
                 log.warning("folder '%s/%s': there is no folder %s", sub, key, found['root'])
         with self._registering:
-            self._registry.add(entry)
+            self._parts.registry.add(entry)
 
     def unregister(self, sub: str) -> None:
         """Serve an entry no longer, if there is one."""
         with self._registering:
-            self._registry.remove(sub)
+            self._parts.registry.remove(sub)
 
     def command(self, path: str) -> Callable[[F], F]:
         """Register one function: `@wsa.command('cmd/add')`.
@@ -165,7 +139,7 @@ class WebShoesApp:
 
         def add(fn: F) -> F:
             with self._registering:
-                self._registry.add_function(sub, key, fn)
+                self._parts.registry.add_function(sub, key, fn)
             return fn
 
         return add
@@ -173,7 +147,7 @@ class WebShoesApp:
     @property
     def handlers(self) -> Mapping[str, Entry]:
         """The entries by `sub`; each field is readable as `entry.sub` and as `entry['sub']`."""
-        return self._registry.entries
+        return self._parts.registry.entries
 
     # --- events ---
 
@@ -192,9 +166,9 @@ class WebShoesApp:
             TypeError: the data cannot be JSON, or the name is no text.
             ValueError: the name is empty or too long.
         """
-        check_event(event, self._limits.max_name)
+        check_event(event, self._parts.limits.max_name)
         ver: Future[int] = Future()
-        self._store.trigger(event, data, time.time(), ver.set_result)
+        self._parts.store.trigger(event, data, time.time(), ver.set_result)
         return ver
 
     def event(
@@ -218,24 +192,25 @@ class WebShoesApp:
         Raises:
             TypeError, ValueError: the name, `history` or `read` cannot be used.
         """
-        check_event(name, self._limits.max_name)
+        check_event(name, self._parts.limits.max_name)
         if history is not None and (not isinstance(history, int) or history < 1):
             raise ValueError(f'history is a number of versions, at least 1, not {history!r}')
         function = None if read is None else compile_function(read, f"event('{name}'), read:", '')
-        self._store.configure(name, history, distinct, function)
-        return Event(self._store, name)
+        self._parts.store.configure(name, history, distinct, function)
+        return Event(self._parts.store, name)
 
     # --- who is there ---
 
     @property
     def connections(self) -> list[Connection]:
         """The WebSockets and event streams that are open; from any thread."""
-        return list(self._connections.values())
+        run = self._run
+        return [] if run is None else list(run.connections.values())
 
     def subscribers(self, event: str) -> list[Connection]:
         """Those of `connections` that are subscribed to an event, each once; from any thread."""
-        found = [feed.ctx.conn for feed in self._store.subscribers(event)]
-        return [connection for connection in found if connection.id in self._connections]
+        there = self.connections
+        return [feed.ctx.conn for feed in self._parts.store.subscribers(event) if feed.ctx.conn in there]
 
     def on(self, moment: Literal['connect', 'disconnect', 'subscribe', 'unsubscribe']) -> Callable[[F], F]:
         """Have a function told who comes and goes: `@wsa.on('connect')`.
@@ -251,7 +226,7 @@ class WebShoesApp:
 
         def add(fn: F) -> F:
             with self._registering:
-                self._hooks.add(moment, fn)
+                self._parts.hooks.add(moment, fn)
             return fn
 
         return add
@@ -262,14 +237,14 @@ class WebShoesApp:
     def port(self) -> int:
         """The port: the one listened on, before `start` the one asked for."""
         port = run.port if (run := self._run) is not None else None
-        return self._asked_port if port is None else port
+        return self._parts.port if port is None else port
 
     @property
     def url(self) -> str:
         """Where a program on this machine finds the server: `http://127.0.0.1:15801`."""
         everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
-        host = everywhere.get(self._addr, self._addr)
-        scheme = 'http' if self._tls is None else 'https'
+        host = everywhere.get(self._parts.addr, self._parts.addr)
+        scheme = 'http' if self._parts.tls is None else 'https'
         return f'{scheme}://[{host}]:{self.port}' if ':' in host else f'{scheme}://{host}:{self.port}'
 
     @property
@@ -288,19 +263,16 @@ class WebShoesApp:
                 'start() cannot be called from a handler of the app that is running: it waits for its end'
             )
         with self._lifecycle:
-            run = _Run()
+            run = Run(self._parts)
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
                 self.stop()
-                handlers = DaemonPool(self._limits.max_threads, 'webshoes-worker')
-                files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
-                run.thread = LoopThread(partial(self._open, run, handlers), self._new_loop, handlers, files)
                 self._run = run  # from here on a handler may stop it
                 run.thread.open()
             except BaseException:
                 if self._run is run:
                     self._run = None
-                self._end(run)
+                run.end()
                 raise
         log.debug('listening on %s', self.url)
 
@@ -319,10 +291,12 @@ class WebShoesApp:
         with self._lifecycle:
             if self._run is not run:  # it was stopped while this waited
                 return
-            if not run.thread.close(self._limits.stop_timeout):
-                log.error('the server did not stop in %g seconds: a handler blocks its loop', self._limits.stop_timeout)
+            if not run.thread.close(self._parts.limits.stop_timeout):
+                log.error(
+                    'the server did not stop in %g seconds: a handler blocks its loop', self._parts.limits.stop_timeout
+                )
             self._run = None
-            self._end(run)
+            run.end()
 
     def run(self) -> None:
         """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`; it may be running already.
@@ -345,50 +319,3 @@ class WebShoesApp:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    # --- one run, on the loop's thread ---
-
-    async def _open(self, run: _Run, pool: DaemonPool) -> Closing:
-        loop = asyncio.get_running_loop()
-        dispatcher = Dispatcher(
-            clock=time.perf_counter,
-            in_thread=partial(loop.run_in_executor, pool),
-            on_failure=self._journal.failure,
-            on_slow=self._journal.slow,
-            slow=self._limits.slow_handler,
-        )
-        spawn, self._connections, stalls = spawner(loop), {}, Stalls(self._limits.stall_timeout)
-        services = Services(
-            dispatcher=dispatcher,
-            limits=self._limits,
-            now=time.time,
-            spawn=spawn,
-            registry=self._registry,
-            store=self._store,
-            teller=Teller(self._hooks, dispatcher, spawn),
-            connections=self._connections,
-            new_id=partial(secrets.token_hex, 16),
-        )
-        events = EventsOverHttp(services, self._scope, stalls)
-        http = Http(self._registry, dispatcher, self._limits, self._scope, Static(BUILTIN), events)
-        server = Server(http, WebSockets(services, self._scope, stalls, self._compress), self._limits)
-        run.port = await server.open(self._addr, self._asked_port, self._tls)
-        run.fanout = Fanout(self._store, loop)
-        self._store.wake = run.fanout.request
-        run.fanout.flush()  # what was triggered while there was no loop
-        return partial(self._close, run, server)
-
-    async def _close(self, run: _Run, server: Server) -> None:
-        try:
-            # A run that was given up leaves the changes to the one after it.
-            await server.close(lambda: run.fanout.finish() if run.fanout is not None else None)
-        finally:
-            self._end(run)
-            log.debug('stopped')
-
-    def _end(self, run: _Run) -> None:
-        run.fanout = run.port = None
-        lifetime.release(run)
-
-    def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
-        return Scope(req=req, opts=self.opts, wsa=self, ws=ws, conn=conn)

@@ -24,8 +24,14 @@ class Sender(Protocol):
         """The connection is gone."""
 
 
+class HasOutlet(Protocol):
+    """The protocol of a connection that may live long, which tells its outlet what asyncio tells it."""
+
+    outlet: Outlet | None
+
+
 class Outlet:
-    """One connection's way out. Its protocol tells it what asyncio tells a protocol (`is_paused`, `is_lost`).
+    """One connection's way out.
 
     Args:
         transport: what bytes are written to, by the sender.

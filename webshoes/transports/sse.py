@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 from aiohttp import web
 
@@ -24,7 +24,7 @@ from webshoes.core.registry import Entry
 from webshoes.core.services import Services
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
-from webshoes.outlet import Outlet, Stalls
+from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a stream that is closed takes what it lacks
@@ -40,12 +40,6 @@ STATE = {**JSON, 'Cache-Control': 'no-cache', 'Vary': 'Accept'}  # it may be kep
 FOREIGN = Since(0, '')  # a place in a history that is not ours
 
 MakeScope = Callable[[web.BaseRequest, Connection], Scope]
-
-
-class HasOutlet(Protocol):
-    """The protocol of a request, as far as it is needed here."""
-
-    outlet: Outlet | None
 
 
 class EventsOverHttp:

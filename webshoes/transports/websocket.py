@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -18,7 +18,7 @@ from webshoes.core.services import Services
 from webshoes.core.session import Session
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
-from webshoes.outlet import Outlet, Stalls
+from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
@@ -26,12 +26,6 @@ GIVE_UP = 2.0  # seconds in which one that took nothing may still take its close
 PROTOCOLS = ('webshoes',)
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
-
-
-class HasOutlet(Protocol):
-    """The protocol of a request, as far as it is needed here."""
-
-    outlet: Outlet | None
 
 
 class WebSockets:

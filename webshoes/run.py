@@ -1,0 +1,128 @@
+"""One run of an app, from `start` to its end: the core and the faces, joined on the loop's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
+
+from msgspec import Struct
+from propertybag import Bag
+
+from webshoes import lifetime
+from webshoes.core.connection import Connection
+from webshoes.core.context import Scope
+from webshoes.core.dispatch import Dispatcher
+from webshoes.core.events import Store
+from webshoes.core.hooks import Hooks, Teller
+from webshoes.core.limits import Limits
+from webshoes.core.registry import Registry
+from webshoes.core.services import Services
+from webshoes.fanout import Fanout
+from webshoes.log import Journal, log
+from webshoes.loops import spawner
+from webshoes.outlet import Stalls
+from webshoes.paths import libPath
+from webshoes.pool import DaemonPool
+from webshoes.thread import Closing, LoopThread
+from webshoes.transports.http import Http
+from webshoes.transports.server import Server
+from webshoes.transports.sse import EventsOverHttp
+from webshoes.transports.static import Static
+from webshoes.transports.websocket import WebSockets
+
+FILE_THREADS = 8
+BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What an app is made of, and all its runs share."""
+
+    wsa: Any
+    opts: Bag
+    addr: str
+    port: int
+    limits: Limits
+    compress: bool
+    new_loop: Callable[[], asyncio.AbstractEventLoop]
+    tls: SSLContext | None
+    registry: Registry
+    store: Store
+    hooks: Hooks
+    journal: Journal
+
+
+class Run:
+    """One run.
+
+    Args:
+        parts: what the app is made of.
+
+    Attributes:
+        thread: where it runs.
+        port: the port that is listened on, `None` while there is none.
+        connections: the WebSockets and event streams that are open, by id.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker')
+        files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
+        self.thread = LoopThread(self._open, parts.new_loop, self._pool, files)
+        self.port: int | None = None
+        self.connections: dict[str, Connection] = {}
+        self._fanout: Fanout | None = None
+
+    async def _open(self) -> Closing:
+        parts, loop = self._parts, asyncio.get_running_loop()
+        dispatcher = Dispatcher(
+            clock=time.perf_counter,
+            in_thread=partial(loop.run_in_executor, self._pool),
+            on_failure=parts.journal.failure,
+            on_slow=parts.journal.slow,
+            slow=parts.limits.slow_handler,
+        )
+        spawn, stalls = spawner(loop), Stalls(parts.limits.stall_timeout)
+        services = Services(
+            dispatcher=dispatcher,
+            limits=parts.limits,
+            now=time.time,
+            spawn=spawn,
+            registry=parts.registry,
+            store=parts.store,
+            teller=Teller(parts.hooks, dispatcher, spawn),
+            connections=self.connections,
+            new_id=partial(secrets.token_hex, 16),
+        )
+        events = EventsOverHttp(services, self._scope, stalls)
+        http = Http(parts.registry, dispatcher, parts.limits, self._scope, Static(BUILTIN), events)
+        server = Server(http, WebSockets(services, self._scope, stalls, parts.compress), parts.limits)
+        self.port = await server.open(parts.addr, parts.port, parts.tls)
+        self._fanout = Fanout(parts.store, loop)
+        parts.store.wake = self._fanout.request
+        self._fanout.flush()  # what was triggered while there was no loop
+        return partial(self._close, server)
+
+    def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
+        return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)
+
+    async def _close(self, server: Server) -> None:
+        try:
+            await server.close(self._push_the_last)
+        finally:
+            self.end()
+            log.debug('stopped')
+
+    def _push_the_last(self) -> None:
+        if self._fanout is not None:  # a run that was given up leaves the changes to the one after it
+            self._fanout.finish()
+
+    def end(self) -> None:
+        """Note that it has ended, or was given up."""
+        self._fanout = self.port = None
+        lifetime.release(self)
