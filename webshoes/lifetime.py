@@ -13,10 +13,13 @@ import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds. A signal that comes in the very moment before a wait begins does not end it: its handler runs when it ends.
+LOOK = 0.5
 
 
 class Server(Protocol):
@@ -65,8 +68,10 @@ def wait(server: Server | None = None) -> None:
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):  # by nohup, say; or somebody's in C
                     handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
-        while any(server in (None, running) for running in _servers()) and not news.get():
-            pass
+        is_told = False
+        while any(server in (None, running) for running in _servers()) and not is_told:
+            with suppress(queue.Empty):
+                is_told = news.get(timeout=LOOK) != 0
     finally:
         _waiting.remove(news)
         for number, handler in handlers.items():
