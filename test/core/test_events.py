@@ -475,14 +475,16 @@ class Promise(RuleBasedStateMachine):
     def start(self, count: int, index: int, since: str, data: st.DataObject) -> None:
         self.epochs = 1
         self.clients = [Client('a'), Client('b')]
+        self.history = self.HISTORY
         self.begin()
         self.trigger(count)
         self.subscribe(index, since, data)
 
     def begin(self) -> None:
         self.epoch = f'E{self.epochs}'
-        self.store = new_store(self.epoch, history=self.HISTORY)
+        self.store = new_store(self.epoch, history=self.history)
         self.values: list[Any] = [None]
+        self.kept = 0
         self.stale: set[Client] = set()
         self.is_woken = False
         for client in self.clients:
@@ -497,9 +499,16 @@ class Promise(RuleBasedStateMachine):
         for _ in range(count):
             value = f'{self.epoch}:{self.newest + 1}'
             self.values.append(value)
+            self.kept = min(self.kept + 1, self.history)
             ver, wake = trigger_one(self.store, 'e', value, 5.0)
             self.is_woken = self.is_woken or wake
             assert ver == self.newest
+
+    @rule(history=st.integers(1, HISTORY + 1))
+    def configure(self, history: int) -> None:
+        """The log is made shorter or longer while subscribers are anywhere in it."""
+        self.store.configure('e', history)
+        self.history, self.kept = history, min(self.kept, history)
 
     @rule()
     def fan_out(self) -> None:
@@ -524,7 +533,7 @@ class Promise(RuleBasedStateMachine):
         client.cursor = Subscription(client, 'e', client.uid, 'evt', 'r')
         position = self.store.subscribe(client.cursor, asked)
         is_here = asked is not None and asked.epoch in (None, self.epoch) and asked.ver <= self.newest
-        reaches = is_here and asked is not None and self.newest - asked.ver <= self.HISTORY
+        reaches = is_here and asked is not None and self.newest - asked.ver <= self.kept
         assert position == Position(self.newest, self.epoch, None if asked is None else reaches)
         client.may_begin_anywhere, client.needs_epoch = asked is None, asked is not None and not is_here
         client.at = (asked.ver, self.epoch) if asked is not None and is_here else client.at
@@ -570,7 +579,7 @@ class Promise(RuleBasedStateMachine):
             return False
         frame = codec.decode(push_frame(client.cursor, push))
         assert frame['r'] == self.values[frame['ver']]
-        assert 'from' not in frame or frame['ver'] == self.newest - self.HISTORY + 1
+        assert 'from' not in frame or frame['ver'] == self.newest - self.kept + 1
         client.take(frame, self.epoch)
         return True
 
