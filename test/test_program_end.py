@@ -32,7 +32,7 @@ import webshoes as ws
 waits = {'waits': lambda ctx, q: signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL}
 
 def make():
-    wsa = ws.WebShoesApp('127.0.0.1', 0, {'verbose': True})
+    wsa = ws.WebShoesApp('127.0.0.1', 0, {'verbose': True}, limits=ws.Limits(slow_handler=None))
     wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {
         'ping': lambda ctx, q: 'pong',
         'thread': ws.threaded(lambda ctx, q: threading.current_thread().name),
@@ -59,7 +59,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._fuse = threading.Timer(TIMEOUT, self.process.kill)
+        self._fuse = threading.Timer(3 * TIMEOUT, self.process.kill)
         self._fuse.start()
         self.log: list[str] = []
 
@@ -272,6 +272,21 @@ def test_a_signal_that_is_ignored_stays_ignored(run: Run) -> None:
     assert program.end()[0] == 0
 
 
+def test_a_signal_that_another_thread_is_given(run: Run) -> None:
+    """A signal that does not wake the main thread, as one that comes while it falls asleep, ends the script too."""
+    program = run(
+        'def kill(ctx, q): signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n'
+        'wsa.register("kill", "cmd", "q", "evt", "r", {"kill": kill})\n'
+        'wsa.start()'
+    )
+    url = program.url()
+    program.wait(url)
+    get(url, 'kill/kill')
+    code, log = program.end()
+    assert code == 0
+    assert is_clean(log)
+
+
 def test_a_signal_handler_may_trigger(run: Run) -> None:
     """A signal handler that triggers in the middle of a trigger holds up nothing, and each trigger is a version."""
     program = run(
@@ -303,6 +318,7 @@ def test_a_signal_handler_may_trigger(run: Run) -> None:
             push = json.loads(client.recv(TIMEOUT))
             assert push.get('from', push['ver']) == newest.get(push['evt'], {'ver': 0})['ver'] + 1
             newest[push['evt']] = push
+    program.wait(url)
     program.signal(signal.SIGINT)
     assert program.end()[0] == 0
 
