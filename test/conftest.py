@@ -6,13 +6,14 @@ import json
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from webshoes import WebShoesApp
+from webshoes import Limits, WebShoesApp
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Where tests run in the background it is ignored, and so it would be in the programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-TIMEOUT = 20.0  # seconds after which a test that hangs fails; no test waits for it
+TIMEOUT = 60.0  # seconds after which a test that hangs fails; no test waits for it
 
 Serve = Callable[..., WebShoesApp]
 
@@ -76,18 +77,39 @@ def logger_as_it_was() -> Iterator[None]:
 def serve() -> Iterator[Serve]:
     """Start an app on a free port with these functions in entry `cmd`; it is stopped after the test.
 
-    `serve({'add': add}, opts={...}, limits=Limits(...), loop='asyncio')`
+    `serve({'add': add}, opts={...}, limits=Limits(...), loop='asyncio')`; without `limits` the machine may be slow: no
+    handler is named for it, and those that run while the app stops have long.
     """
     with ExitStack() as stack:
 
         def start(
             fm: dict[str, Any] | None = None, *, opts: dict[str, Any] | None = None, **settings: Any
         ) -> WebShoesApp:
-            wsa = WebShoesApp('127.0.0.1', 0, opts, **settings)
+            limits = settings.pop('limits', Limits(slow_handler=None, stop_timeout=TIMEOUT))
+            wsa = WebShoesApp('127.0.0.1', 0, opts, limits=limits, **settings)
             wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {} if fm is None else fm)
             return stack.enter_context(wsa)
 
         yield start
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that stop have long to send what is left, and to close, however slow the machine is."""
+    monkeypatch.setattr('webshoes.transports.websocket.FLUSH', TIMEOUT)
+    monkeypatch.setattr('webshoes.transports.server.CLOSING', TIMEOUT)
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that nobody listens on, and (on Linux) nobody else is given before the test has ended."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers have it: so one may listen there
+        holder.bind(('127.0.0.1', 0))
+        port: int = holder.getsockname()[1]
+        if sys.platform != 'linux':
+            holder.close()
+        yield port
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import socket
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,6 @@ PAGES = ['README.md', *sorted(str(page.relative_to(HERE)) for page in (HERE / 'd
 PRINTS = re.compile(r'^\s*print\(.*\)\s+# (.*)$', re.MULTILINE)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def examples(page: str, port: int) -> str:
     """The Python examples of a page, one after another, on a port that is free."""
     text = (HERE / page).read_text()
@@ -33,10 +25,9 @@ def examples(page: str, port: int) -> str:
 
 
 @pytest.mark.parametrize('page', PAGES)
-def test_examples_print_what_they_say(page: str) -> None:
+def test_examples_print_what_they_say(page: str, free_port: int) -> None:
     """Each `print(...)  # comment` in the Python examples prints its comment, `...` standing for anything."""
-    port = free_port()
-    code, printed, names = examples(page, port), io.StringIO(), dict[str, Any]()
+    code, printed, names = examples(page, free_port), io.StringIO(), dict[str, Any]()
     try:
         with contextlib.redirect_stdout(printed):
             exec(compile(code, page, 'exec'), names)

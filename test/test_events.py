@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from propertybag import Bag
@@ -297,13 +297,14 @@ def test_reconnecting(serve: Serve, open_peer: OpenPeer) -> None:
 
 def test_nothing_between_answer_and_first_push(serve: Serve, open_peer: OpenPeer) -> None:
     """Whenever a client subscribes, its pushes go on from the first without gap or double."""
-    wsa, stop = serve(), threading.Event()
+    wsa, stop = serve(limits=ws.Limits(history_bytes=2**30)), threading.Event()
 
     def trigger() -> None:
         while not stop.is_set():
             wsa.triggerEvent('heat', None).result()
             stop.wait(0.0001)
 
+    wsa.event('heat', history=1_000_000)  # however late the server is, nothing is gone
     wsa.triggerEvent('heat', None)
     with ThreadPoolExecutor() as pool:
         done = pool.submit(trigger)
@@ -525,6 +526,7 @@ def test_trigger_before_start(open_peer: OpenPeer) -> None:
         assert pushes(peer, 2) == [(1, 1), (2, 2)]
 
 
+@pytest.mark.usefixtures('patience')
 def test_trigger_before_the_stop(serve: Serve, open_peer: OpenPeer) -> None:
     """What was triggered before `stop` still arrives."""
     wsa = serve()
@@ -598,13 +600,14 @@ def test_stalled_client(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
     """A client that does not read keeps nobody from every version; when it reads, gaps are declared to the newest."""
     wsa, total = serve(loop=loop), 120
     stalled, reading = open_stalled(wsa), open_peer(wsa)
-    with stalled:
+    with stalled, stalled.makefile('rb') as stream:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+        assert read_frame(stream)['r']['uid'] == 'slow'
         reading.subscribe('heat')
         for n in range(1, total + 1):
             wsa.triggerEvent('heat', [n, BIG])
             assert reading.receive()['ver'] == n
-        received = read_until(stalled, total)
+        received = read_until(stream, total)
     covered = [ver for push in received for ver in range(push.get('from') or push['ver'], push['ver'] + 1)]
     assert covered == list(range(1, total + 1))
     assert 0 < len(received) < total
@@ -612,8 +615,9 @@ def test_stalled_client(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
 
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
-def test_triggers_without_end(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+def test_triggers_without_end(serve: Serve, open_peer: OpenPeer, monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
     """A client that gets pushes without end is answered all the same, and `stop` ends it with 1001."""
+    monkeypatch.setattr('webshoes.transports.server.CLOSING', TIMEOUT)  # it has much to read before the close
     wsa, done = serve(loop=loop), threading.Event()
     peer = open_peer(wsa)
     peer.subscribe('heat')
@@ -638,15 +642,17 @@ def test_triggers_without_end(serve: Serve, open_peer: OpenPeer, loop: str) -> N
     assert closed.value.rcvd.code == 1001
 
 
-def test_stalled_client_and_the_stop(serve: Serve) -> None:
-    """A client that does not read does not hold up `stop`."""
-    wsa = serve(limits=ws.Limits(stop_timeout=0.4))
-    with open_stalled(wsa) as stalled:
+def test_stalled_client_and_the_stop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not read does not hold up `stop`: the server's thread has ended."""
+    monkeypatch.setattr('webshoes.transports.server.CLOSING', 0.1)
+    before = threading.enumerate()
+    wsa = serve(limits=ws.Limits(stop_timeout=9))  # less than an end that waits for the client would take
+    with open_stalled(wsa) as stalled, stalled.makefile('rb') as stream:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+        assert read_frame(stream)['r']['uid'] == 'slow'
         wsa.triggerEvent('heat', BIG * 100)
-        started = time.monotonic()
         wsa.stop()
-    assert time.monotonic() - started < 2
+        assert not any(thread.name == 'webshoes' for thread in threading.enumerate() if thread not in before)
 
 
 def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
@@ -671,17 +677,19 @@ def frame(message: Any) -> bytes:
     return bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data
 
 
-def read_until(connection: socket.socket, ver: int) -> list[Push]:
+def read_frame(stream: BinaryIO) -> Any:
+    """The next message of a server."""
+    size = stream.read(2)[1]
+    if size >= 126:
+        size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
+    return json.loads(stream.read(size))
+
+
+def read_until(stream: BinaryIO, ver: int) -> list[Push]:
     """The pushes up to a version."""
     received: list[Push] = []
-    with connection.makefile('rb') as stream:
-        while not received or received[-1]['ver'] < ver:
-            size = stream.read(2)[1]
-            if size >= 126:
-                size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
-            message = json.loads(stream.read(size))
-            if 'evt' in message:
-                received.append(message)
+    while not received or received[-1]['ver'] < ver:
+        received.append(read_frame(stream))
     return received
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -640,12 +641,33 @@ def test_client_errors_are_not_logged(serve: Serve, caplog: pytest.LogCaptureFix
     assert (codes, caplog.records) == ([400, 422, 405, 404], [])
 
 
+class Clock:
+    """Seconds that pass when told to, whatever else the machine does meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What handlers are timed by."""
+    clock = Clock()
+    monkeypatch.setattr(time, 'perf_counter', clock.perf_counter)
+    return clock
+
+
 @pytest.mark.parametrize('is_async', [True, False])
-def test_slow_handler(serve: Serve, caplog: pytest.LogCaptureFixture, is_async: bool) -> None:
+def test_slow_handler(serve: Serve, clock: Clock, caplog: pytest.LogCaptureFixture, is_async: bool) -> None:
     """A handler that blocks the loop is named in a warning, which tells the way out."""
 
     def block(ctx: ws.Context, q: Bag) -> None:
-        threading.Event().wait(0.02)
+        clock.go_on(0.02)
 
     async def block_later(ctx: ws.Context, q: Bag) -> None:
         await asyncio.sleep(0)
@@ -655,21 +677,23 @@ def test_slow_handler(serve: Serve, caplog: pytest.LogCaptureFixture, is_async: 
     call(wsa, 'GET', '/cmd/block')
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("'cmd/block' blocked the loop for 0.0")
+    assert record.getMessage().startswith("'cmd/block' blocked the loop for 0.02 seconds")
     assert '@ws.threaded' in record.getMessage()
 
 
-def test_patient_handler(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_patient_handler(serve: Serve, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """A handler that only waits, or works in a thread, blocks nobody and is not named."""
 
     async def wait(ctx: ws.Context, q: Bag) -> None:
-        await asyncio.sleep(0.05)
+        asyncio.get_running_loop().call_soon(clock.go_on, 0.05)
+        await asyncio.sleep(0)
 
     wsa = serve(
-        {'wait': wait, 'work': ws.threaded(lambda ctx, q: threading.Event().wait(0.05))},
+        {'wait': wait, 'work': ws.threaded(lambda ctx, q: clock.go_on(0.05))},
         limits=ws.Limits(slow_handler=0.04),
     )
-    assert [call(wsa, 'GET', f'/cmd/{name}').json() for name in ('wait', 'work')] == [None, False]
+    assert [call(wsa, 'GET', f'/cmd/{name}').json() for name in ('wait', 'work')] == [None, None]
+    assert clock.now == 0.1
     assert caplog.records == []
 
 
@@ -934,10 +958,15 @@ def test_call_that_does_not_end(serve: Serve, caplog: pytest.LogCaptureFixture) 
         entered.set()
         await asyncio.get_running_loop().create_future()
 
-    wsa = serve({'wait': wait}, limits=ws.Limits(stop_timeout=0.2))
+    before = threading.enumerate()
+    fm = {'wait': wait, 'stop': lambda ctx, q: ctx.wsa.stop()}  # which only begins it, and sets no time for its end
+    wsa = serve(fm, limits=ws.Limits(stop_timeout=0.2, slow_handler=None))
     with ThreadPoolExecutor() as threads:
         lost = threads.submit(call, wsa, 'GET', '/cmd/wait')
         assert entered.wait(TIMEOUT)
-        wsa.stop()
+        call(wsa, 'GET', '/cmd/stop')
         assert isinstance(lost.exception(TIMEOUT), requests.ConnectionError)
+    for thread in threading.enumerate():
+        if thread.name == 'webshoes' and thread not in before:
+            thread.join(TIMEOUT)
     assert caplog.records == []
