@@ -78,14 +78,14 @@ def serve() -> Iterator[Serve]:
     """Start an app on a free port with these functions in entry `cmd`; it is stopped after the test.
 
     `serve({'add': add}, opts={...}, limits=Limits(...), loop='asyncio')`; without `limits` the machine may be slow: no
-    handler is named for it, and those that run while the app stops have long.
+    handler is named for it, no client is closed for it, and handlers that run while the app stops have long.
     """
     with ExitStack() as stack:
 
         def start(
             fm: dict[str, Any] | None = None, *, opts: dict[str, Any] | None = None, **settings: Any
         ) -> WebShoesApp:
-            limits = settings.pop('limits', Limits(slow_handler=None, stop_timeout=TIMEOUT))
+            limits = settings.pop('limits', Limits(slow_handler=None, stall_timeout=None, stop_timeout=TIMEOUT))
             wsa = WebShoesApp('127.0.0.1', 0, opts, limits=limits, **settings)
             wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {} if fm is None else fm)
             return stack.enter_context(wsa)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from test.conftest import TIMEOUT
 
 HERE = Path(__file__).resolve().parent
 DEMOS = HERE.parent.parent / 'demo'
@@ -21,6 +23,8 @@ NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-sync']
 
 NewPage = Callable[..., Page]
+
+expect.set_options(timeout=TIMEOUT * 1000)
 
 
 @pytest.fixture(scope='session')
@@ -50,6 +54,7 @@ def new_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[NewPa
 
         def open_page(url: str | None = None, *, may_fail: bool = False, **settings: Any) -> Page:
             context: BrowserContext = stack.enter_context(browser.new_context(**settings))
+            context.set_default_timeout(TIMEOUT * 1000)
             page = context.new_page()
             pages.append(page)
             if not may_fail:
@@ -102,4 +107,4 @@ class Demo:
     def end(self, number: int) -> int:
         """Send it a signal and return the code it ends with."""
         self._process.send_signal(number)
-        return self._process.wait(timeout=20)
+        return self._process.wait(timeout=TIMEOUT)

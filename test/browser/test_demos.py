@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import re
 import signal
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import FloatRect, Page, expect
+from playwright.sync_api import FloatRect, Page, Route, expect
 
 from .conftest import Demo, NewPage
 
@@ -179,7 +180,10 @@ def test_dashboard_shows_and_steers(dashboard: Demo, new_page: NewPage) -> None:
 
 def test_dashboard_stalls_a_second_client(dashboard: Demo, new_page: NewPage) -> None:
     """While the second client takes nothing, this page misses nothing; then the second catches up, or is told."""
-    page = new_page(dashboard.url)
+    page, naps = new_page(dashboard.url), deque[Route]()
+    page.route(
+        '**/train/nap', lambda route: naps.append(route)
+    )  # the stall does not end before what is looked at was seen
     page.wait_for_function('theirs.count > 5')
     page.get_by_role('button', name='Stall').click()
     mine, stalled = page.wait_for_function('theirs.stalled && [mine, theirs]').json_value()
@@ -188,6 +192,9 @@ def test_dashboard_stalls_a_second_client(dashboard: Demo, new_page: NewPage) ->
     ).json_value()
     assert later['count'] - mine['count'] == later['ver'] - mine['ver']
     assert still == stalled
+    while not naps:
+        page.wait_for_timeout(10)
+    naps.popleft().continue_()
     page.wait_for_function(f'theirs.ver > {mine["ver"] + 30}')
     caught_up = page.evaluate('theirs')
     received, gone, passed = (caught_up[key] - stalled[key] for key in ('count', 'gone', 'ver'))
