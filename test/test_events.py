@@ -688,7 +688,7 @@ def read_frame(stream: BinaryIO) -> Any:
 def read_until(stream: BinaryIO, ver: int) -> list[Push]:
     """The pushes up to a version."""
     received: list[Push] = []
-    while not received or received[-1]['ver'] < ver:
+    while not received or received[-1].get('ver', 0) < ver:
         received.append(read_frame(stream))
     return received
 

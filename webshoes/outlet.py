@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -72,6 +73,14 @@ class Outlet:
         """So many bytes were written."""
         self.passed += size
         self._stalls.watch(self)
+
+    def abort(self) -> None:
+        """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
+        connection: Any = self.transport.get_extra_info('socket')
+        if connection is not None:
+            with suppress(OSError):  # it is gone already
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        self.transport.abort()
 
     def resume(self) -> None:
         """There is room again."""

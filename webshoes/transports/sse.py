@@ -204,18 +204,22 @@ class _Client:
         return [None] * count if since is None else [*_cursors(since, count)]
 
     async def _send(self, response: web.StreamResponse, places: _Places) -> None:
-        data = b'id: %b\n\n' % places.line()
-        while not self._outlet.is_lost:
-            if data:
-                await response.write(data)
-                self._outlet.passes(len(data))
+        await self._write(response, b'id: %b\n\n' % places.line())
+        while True:
+            self._news.clear()  # before anything is looked at
+            if self._outlet.is_lost or (self._is_ending and not self._feed.has_output):
+                return
+            if data := self._take(places):
+                await self._write(response, data)
+            elif self._feed.has_output and not self._outlet.is_paused:
                 await asyncio.sleep(0)
-            data = self._take(places)
-            if data or (self._feed.has_output and not self._outlet.is_paused):
-                continue
-            if self._is_ending and not self._feed.has_output:
-                break
-            data = await self._silence()
+            elif not await self._something_new() and not self._outlet.is_paused:
+                await self._write(response, b':\n\n')  # a comment, which shows that the stream lives
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        await response.write(data)
+        self._outlet.passes(len(data))
+        await asyncio.sleep(0)
 
     def _take(self, places: _Places) -> bytes:
         """What there is to send, as far as there is room."""
@@ -232,15 +236,13 @@ class _Client:
             room -= len(block)
         return b''.join(blocks)
 
-    async def _silence(self) -> bytes:
-        """Wait for something to send, or for the time of a comment, which shows that the stream lives."""
-        self._news.clear()
+    async def _something_new(self) -> bool:
+        """Wait for something to look at, as long as a stream may be silent; whether there is anything."""
         try:
             async with asyncio.timeout(self._on.limits.ping_interval):
-                await self._news.wait()
+                return await self._news.wait()
         except TimeoutError:
-            return b'' if self._outlet.is_paused else b':\n\n'
-        return b''
+            return False
 
     # --- what happens to it ---
 
@@ -254,7 +256,7 @@ class _Client:
 
     def stalled(self) -> None:
         """The peer takes nothing: an event stream has no other word for it."""
-        self._outlet.transport.abort()
+        self._outlet.abort()
 
     def end(self) -> None:
         """Answer what waits, and end a stream when it has taken what it lacks."""

@@ -202,12 +202,15 @@ class _Peer:
 
     def stalled(self) -> None:
         """The peer takes nothing."""
+        self.session.close()
         self._spawn(self._give_up())
 
     async def _give_up(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP):
                 await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b'Nothing was taken for too long')
+                while not self._outlet.is_lost:
+                    await self._wait_for_progress(None)
         self.abort()
 
     # --- the end ---
@@ -239,7 +242,7 @@ class _Peer:
         """End it now."""
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        self._outlet.transport.abort()
+        self._outlet.abort()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
