@@ -63,9 +63,14 @@ class Outlet:
         return 0  # pragma: no cover  # it changed ten times in a row
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether nothing may be written until there is room again, or, on the way to its end, nothing ever."""
+        return self.is_paused or self.is_lost or self.transport.is_closing()
+
+    @property
     def room(self) -> int:
         """Bytes that may be written now: at least 1 where anything may."""
-        if self.is_paused or self.is_lost or self.transport.is_closing():
+        if self.is_blocked:
             return 0
         return max(self._high + 1 - self.transport.get_write_buffer_size(), 0)
 

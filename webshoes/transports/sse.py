@@ -211,9 +211,9 @@ class _Client:
                 return
             if data := self._take(places):
                 await self._write(response, data)
-            elif self._feed.has_output and not self._outlet.is_paused:
+            elif self._feed.has_output and not self._outlet.is_blocked:
                 await asyncio.sleep(0)
-            elif not await self._something_new() and not self._outlet.is_paused:
+            elif not await self._something_new() and not self._outlet.is_blocked:
                 await self._write(response, b':\n\n')  # a comment, which shows that the stream lives
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:

@@ -162,7 +162,7 @@ class _Peer:
                 self._outlet.transport.write(data)
                 self._outlet.passes(len(data))
         self._proceed()
-        if self.session.has_output and not self._outlet.is_paused:
+        if self.session.has_output and not self._outlet.is_blocked:
             self._is_due = True
             self._loop.call_soon(self._again)
 

@@ -1,0 +1,240 @@
+"""One subscription as a client has it, over each of the three faces; raw sockets, so that it can stall and break."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from webshoes import WebShoesApp
+
+from .conftest import TIMEOUT
+
+Push = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """A subscription was answered with an error."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(answer)
+        self.code: int = json.loads(answer)['code']
+
+
+class Face:
+    """One subscription. `cursor` is where it is, in the form `<epoch>:<ver>`, `None` before the first push.
+
+    Args:
+        wsa: whose event it is.
+        buffer: bytes that the system takes for a client that does not read, `None` for the usual.
+    """
+
+    tells_epoch_always: ClassVar[bool] = False
+
+    def __init__(self, wsa: WebShoesApp, buffer: int | None = None) -> None:
+        self._buffer = buffer
+        self._port = wsa.port
+        self._event = ''
+        self._socket: socket.socket | None = None
+        self.cursor: str | None = None
+
+    def open(self, event: str, since: str | None = None) -> None:
+        """Subscribe; returns when the subscription is there."""
+        self._event, self.cursor = event, since
+        self._subscribe(self._dial())
+
+    def resume(self, wsa: WebShoesApp) -> None:
+        """Subscribe again, at the last cursor."""
+        self._port = wsa.port
+        self._subscribe(self._dial())
+
+    def next(self) -> Push:
+        """The next push."""
+        raise NotImplementedError
+
+    def lose(self) -> None:
+        """Break the connection off, whatever is on its way."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            self._close()
+            self._socket.close()
+            self._socket = None
+
+    def send_no_more(self) -> None:
+        """End the way to the server, and keep the way back."""
+        assert self._socket is not None
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def _dial(self) -> socket.socket:
+        self._socket = dial(self._port, self._buffer)
+        return self._socket
+
+    def _subscribe(self, connection: socket.socket) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class WebSocket(Face):
+    """`{"evt": name, "since": ...}`."""
+
+    def _subscribe(self, connection: socket.socket) -> None:
+        connection.sendall(
+            b'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+            b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+        )
+        self._stream = connection.makefile('rb')
+        while self._stream.readline() != b'\r\n':
+            pass
+        message: dict[str, Any] = {'evt': self._event}
+        if self.cursor is not None:
+            epoch, colon, ver = self.cursor.rpartition(':')
+            message['since'] = {'ver': int(ver), 'epoch': epoch} if colon else {'ver': int(ver)}
+        data = json.dumps(message).encode()
+        connection.sendall(struct.pack('>BBH4x', 0x81, 0xFE, len(data)) + data)  # masked with zeros
+        answer = self._message()
+        if b'"error"' in answer:
+            raise RefusedError(answer)
+        self._epoch: str = json.loads(answer)['r']['epoch']
+
+    def _message(self) -> bytes:
+        opcode, size = self._stream.read(2)
+        assert opcode == 0x81
+        if size >= 126:
+            size = int.from_bytes(self._stream.read(2 if size == 126 else 8), 'big')
+        return self._stream.read(size)
+
+    def next(self) -> Push:
+        """The next push."""
+        push: Push = json.loads(self._message())
+        self.cursor = f'{self._epoch}:{push["ver"]}'
+        return push
+
+    def _close(self) -> None:
+        self._stream.close()
+
+
+class Stream(Face):
+    """Server-sent events. A stream that begins again names its place by `Last-Event-ID`, as browsers do."""
+
+    _response: http.client.HTTPResponse
+
+    def _subscribe(self, connection: socket.socket) -> None:
+        client = http_client(connection)
+        headers = {'Accept': 'text/event-stream'}
+        query = {'evt': self._event}
+        if self.cursor is not None and len(self.cursor) % 2:  # one or the other
+            headers['Last-Event-ID'] = self.cursor
+        elif self.cursor is not None:
+            query['since'] = self.cursor
+        client.request('GET', f'/cmd?{urlencode(query)}', headers=headers)
+        self._response = client.getresponse()
+        if self._response.status != 200:
+            raise RefusedError(self._response.read())
+        self.cursor = read_block(self._response)['id']
+
+    def next(self) -> Push:
+        """The next push."""
+        block = read_block(self._response)
+        push: Push = json.loads(block['data'])
+        self.cursor = block['id']
+        return push
+
+    def _close(self) -> None:
+        self._response.close()
+
+
+class Poll(Face):
+    """Long polls: the next one is under way before the answer of the last is looked at."""
+
+    tells_epoch_always = True
+    _first: Push | None = None
+
+    def _subscribe(self, connection: socket.socket) -> None:
+        self._client = http_client(connection)
+        self._first = None
+        if self.cursor is None:
+            self._client.request('GET', f'/cmd?{urlencode({"evt": self._event})}')
+            self._first = self._answer()
+            self.cursor = f'{self._first["epoch"]}:{self._first["ver"]}'
+            if 'r' not in self._first:
+                self._first = None
+        self._ask()
+
+    def _ask(self) -> None:
+        query = urlencode({'evt': self._event, 'since': self.cursor, 'wait': TIMEOUT})
+        self._client.request('GET', f'/cmd?{query}')
+
+    def _answer(self) -> Push:
+        response = self._client.getresponse()
+        data = response.read()
+        if response.status != 200:
+            raise RefusedError(data)
+        push: Push = json.loads(data)
+        return push
+
+    def next(self) -> Push:
+        """The next push."""
+        if (push := self._first) is not None:
+            self._first = None
+            return push
+        push = self._answer()
+        self.cursor = f'{push["epoch"]}:{push["ver"]}'
+        self._ask()
+        return push
+
+    def _close(self) -> None:
+        self._client.close()
+
+
+FACES: list[type[Face]] = [WebSocket, Stream, Poll]
+
+
+def dial(port: int, buffer: int | None = None) -> socket.socket:
+    """A connection; with `buffer`, the system takes no more than about that for who does not read."""
+    connection = socket.socket()
+    if buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.settimeout(TIMEOUT)
+    connection.connect(('127.0.0.1', port))
+    return connection
+
+
+def http_client(connection: socket.socket) -> http.client.HTTPConnection:
+    """HTTP over a connection that is there."""
+    client = http.client.HTTPConnection('127.0.0.1')
+    client.sock = connection
+    return client
+
+
+def read_block(stream: Any) -> dict[str, str]:
+    """The next block of an event stream: its fields, comments left out.
+
+    Raises:
+        EOFError: the stream has ended.
+    """
+    block: dict[str, str] = {}
+    while True:
+        line = stream.readline()
+        if not line:
+            raise EOFError
+        if line == b'\n' and block:
+            return block
+        name, _, value = line.decode().removesuffix('\n').partition(': ')
+        if name and name != ':':
+            assert name not in block
+            block[name] = value
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for a state."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, 'this never came to be'
+        time.sleep(0.001)
