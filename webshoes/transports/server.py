@@ -124,18 +124,27 @@ class Server:
         while any(face.is_busy for face in faces) and loop.time() < grace:
             await asyncio.sleep(POLL)
         last()
-        timeout = min(CLOSING, self._limits.stop_timeout / 4)
-        await asyncio.gather(*(face.close(timeout) for face in faces))
+        eighth = min(CLOSING, self._limits.stop_timeout / 8)
+        await asyncio.gather(*(face.close(2 * eighth) for face in faces))
         self._server.pre_shutdown()
-        # aiohttp takes twice this: once for the handlers, once for their tasks.
-        await self._server.shutdown(min(CLOSING, self._limits.stop_timeout / 4) / 2)
-        await self._abort(loop.time() + POLL * 50)
+        await self._server.shutdown(eighth / 2)  # aiohttp takes twice this: for the handlers, and for their tasks
+        await self._end_connections(eighth)
 
-    async def _abort(self, deadline: float) -> None:
-        """End the connections that are left, and let the loop see it: under TLS one waits for the peer to agree."""
+    async def _end_connections(self, timeout: float) -> None:
+        """Let connections send what they hold, end those that are left, and let the loop see it.
+
+        Under TLS a connection that is ended waits for its peer to agree.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while (
+            any(transport.get_write_buffer_size() for transport in self._server.transports) and loop.time() < deadline
+        ):
+            await asyncio.sleep(POLL)
         for transport in self._server.transports:
             transport.abort()
-        while self._server.transports and asyncio.get_running_loop().time() < deadline:
+        deadline = loop.time() + POLL * 50
+        while self._server.transports and loop.time() < deadline:
             await asyncio.sleep(POLL)
 
 
