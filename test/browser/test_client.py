@@ -274,6 +274,24 @@ def test_callbacks_share_a_subscription(site: Site, new_page: NewPage) -> None:
     assert page.evaluate('new Set(seen.map(d => d.uid)).size') == 1
 
 
+def test_a_push_to_this_client_alone(site: Site, new_page: NewPage) -> None:
+    """A push to one client reaches its callbacks without `ver`, moves no cursor, and no other client."""
+    wsa = site()
+    page, other = open_and_follow(new_page, wsa), open_and_follow(new_page, wsa)
+    wsa.triggerEvent('e', 'first')
+    for one in (page, other):
+        wait_for(one, 'seen.length === 1')
+    wsa.subscribers('e')[0].push('e', 'mine')
+    wsa.triggerEvent('e', 'second')
+    for one in (page, other):
+        wait_for(one, "seen[seen.length - 1].r === 'second'")
+    seen = sorted(
+        (one.evaluate('seen.map(d => [d.r, d.ver ?? null, d.from ?? null])') for one in (page, other)), key=len
+    )
+    both = [['first', 1, None], ['second', 2, None]]
+    assert seen == [both, [both[0], ['mine', None, None], both[1]]]
+
+
 def test_reload(site: Site, new_page: NewPage) -> None:
     """A page that is loaded anew gets the newest value."""
     wsa = site()
