@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import requests
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
-from .faces import FACES, Face, Push, RefusedError, until
+from .faces import FACES, Face, Push, RefusedError, dial, until
 
 OpenFace = Callable[..., Face]
 
@@ -295,6 +296,33 @@ def test_half_closed(serve: Serve, open_face: OpenFace, loop: str) -> None:
         assert requests.get(f'{wsa.url}/cmd/add', timeout=TIMEOUT).json() == 5
     face.lose()
     until(lambda: not wsa.subscribers('heat'))
+
+
+UPGRADE = (
+    b'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+    b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n\x81\x8e\0\0\0\0{"evt":"heat"}'
+)
+
+
+@pytest.mark.parametrize(
+    'request_',
+    [
+        UPGRADE % b'',
+        UPGRADE % b'Sec-WebSocket-Extensions: permessage-deflate\r\n',
+        b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n',
+        b'GET /cmd?evt=heat HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n',
+    ],
+    ids=['WebSocket', 'compressed', 'stream', 'stream of HTTP/1.0'],
+)
+def test_one_value_that_is_not_taken(serve: Serve, request_: bytes) -> None:
+    """Who takes nothing of a single large value is given up, in whatever way it was sent."""
+    wsa = serve(compress=True, limits=ws.Limits(stall_timeout=0.1))
+    with dial(wsa.port, 4096) as connection:
+        connection.sendall(request_)
+        until(lambda: wsa.subscribers('heat'))
+        wsa.triggerEvent('heat', secrets.token_hex(5_000_000))
+        until(lambda: not wsa.connections)
+    assert wsa.subscribers('heat') == []
 
 
 @on_each_loop

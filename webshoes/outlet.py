@@ -32,7 +32,7 @@ class HasOutlet(Protocol):
 
 
 class Outlet:
-    """One connection's way out.
+    """One connection's way out. Its protocol tells it what asyncio tells a protocol (`pause`, `resume`, `lose`).
 
     Args:
         transport: what bytes are written to, by the sender.
@@ -86,6 +86,11 @@ class Outlet:
             with suppress(OSError):  # it is gone already
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         self.transport.abort()
+
+    def pause(self) -> None:
+        """There is no room: what waits is to be taken, in whatever way it was written."""
+        self.is_paused = True
+        self._stalls.watch(self)
 
     def resume(self) -> None:
         """There is room again."""

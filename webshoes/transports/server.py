@@ -208,7 +208,7 @@ class _RequestHandler(web.RequestHandler):
         """The transport holds more than its high-water mark."""
         super().pause_writing()
         if self.outlet is not None:
-            self.outlet.is_paused = True
+            self.outlet.pause()
 
     def resume_writing(self) -> None:
         """The transport has room again."""

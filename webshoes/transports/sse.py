@@ -217,8 +217,8 @@ class _Client:
                 await self._write(response, b':\n\n')  # a comment, which shows that the stream lives
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        self._outlet.passes(len(data))  # first: the write waits where there is no room
         await response.write(data)
-        self._outlet.passes(len(data))
         await asyncio.sleep(0)
 
     def _take(self, places: _Places) -> bytes:

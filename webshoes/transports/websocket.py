@@ -175,8 +175,8 @@ class _Peer:
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
                 for message in self.session.take(min(max(self._outlet.room, 1), BATCH)):
+                    self._outlet.passes(len(message))  # first: the sending waits where there is no room
                     await self._ws.send_frame(message, WSMsgType.TEXT)
-                    self._outlet.passes(len(message))
             self._proceed()
             await asyncio.sleep(0)
         self._is_due = False
