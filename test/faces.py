@@ -86,7 +86,7 @@ class WebSocket(Face):
 
     def _subscribe(self, connection: socket.socket) -> None:
         connection.sendall(
-            b'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+            b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
             b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
         )
         self._stream = connection.makefile('rb')

@@ -38,7 +38,7 @@ def open_stream(wsa: ws.WebShoesApp) -> socket.socket:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(TIMEOUT)
     connection.connect(('127.0.0.1', wsa.port))
-    connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+    connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
     received = b''
     while b'\nid: ' not in received:
         received += connection.recv(1)

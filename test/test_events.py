@@ -662,7 +662,7 @@ def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
     connection.settimeout(TIMEOUT)
     connection.connect(('127.0.0.1', wsa.port))
     connection.sendall(
-        b'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+        b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
         b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
     )
     head = b''

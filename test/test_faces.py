@@ -299,7 +299,7 @@ def test_half_closed(serve: Serve, open_face: OpenFace, loop: str) -> None:
 
 
 UPGRADE = (
-    b'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+    b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
     b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n\x81\x8e\0\0\0\0{"evt":"heat"}'
 )
 
@@ -309,7 +309,7 @@ UPGRADE = (
     [
         UPGRADE % b'',
         UPGRADE % b'Sec-WebSocket-Extensions: permessage-deflate\r\n',
-        b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n',
+        b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n',
         b'GET /cmd?evt=heat HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n',
     ],
     ids=['WebSocket', 'compressed', 'stream', 'stream of HTTP/1.0'],

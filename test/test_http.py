@@ -325,7 +325,7 @@ def test_result(serve: Serve, method: str, sample: Sample) -> None:
 @pytest.mark.parametrize('sample', RESULTS.values(), ids=RESULTS)
 def test_head(serve: Serve, sample: Sample) -> None:
     """HEAD has the headers of GET and no body."""
-    request = b'HEAD /cmd/give HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
+    request = b'HEAD /cmd/give HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
     head, _, body = exchange(serve({'give': lambda ctx, q: sample.result}), request).partition(CRLF * 2)
     assert body == b''
     assert b'Content-Length: %d\r\n' % len(sample.body) in head + CRLF
@@ -797,14 +797,14 @@ def test_session_of_a_request(serve: Serve) -> None:
 
 def test_pipelined_requests(serve: Serve) -> None:
     """Requests sent in one go are answered in their order."""
-    one = b'GET /cmd/echo?n=%d HTTP/1.1\r\nHost: x\r\n%b\r\n'
+    one = b'GET /cmd/echo?n=%d HTTP/1.1\r\nHost: localhost\r\n%b\r\n'
     received = exchange(serve({'echo': echo}), one % (1, b'') + one % (2, b'Connection: close\r\n'))
     assert 0 < received.find(b'{"n":"1"}') < received.find(b'{"n":"2"}')
 
 
 def test_expect_continue(serve: Serve) -> None:
     """A client that asks whether to send its body is told to go on (RFC 9110 section 10.1.1)."""
-    head = b'POST /cmd/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 7\r\n'
+    head = b'POST /cmd/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 7\r\n'
     with socket.create_connection(('127.0.0.1', serve({'echo': echo}).port), timeout=TIMEOUT) as connection:
         connection.sendall(head + b'Expect: 100-continue\r\nConnection: close\r\n\r\n')
         assert connection.recv(1000) == b'HTTP/1.1 100 Continue\r\n\r\n'
@@ -824,7 +824,7 @@ def test_client_that_leaves_while_it_sends(serve: Serve, caplog: pytest.LogCaptu
 
     wsa = serve({'read': read})
     with socket.create_connection(('127.0.0.1', wsa.port)) as connection:
-        connection.sendall(b'POST /cmd/read HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{')
+        connection.sendall(b'POST /cmd/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{')
         assert entered.wait(TIMEOUT)
     wsa.stop()
     assert caplog.records == []
@@ -842,7 +842,7 @@ def test_client_that_leaves_while_it_waits(serve: Serve, caplog: pytest.LogCaptu
 
     wsa = serve({'work': work, 'echo': echo})
     with socket.create_connection(('127.0.0.1', wsa.port)) as connection:
-        connection.sendall(b'GET /cmd/work HTTP/1.1\r\nHost: x\r\n\r\n')
+        connection.sendall(b'GET /cmd/work HTTP/1.1\r\nHost: localhost\r\n\r\n')
         assert entered.wait(TIMEOUT)
     gate.set()
     assert done.wait(TIMEOUT)
@@ -853,7 +853,7 @@ def test_client_that_leaves_while_it_waits(serve: Serve, caplog: pytest.LogCaptu
 def test_close_of_the_connection(serve: Serve) -> None:
     """`ctx.conn.close()` ends an HTTP connection that would have been kept."""
     wsa = serve({'bye': lambda ctx, q: ctx.conn.close()})
-    assert exchange(wsa, b'GET /cmd/bye HTTP/1.1\r\nHost: x\r\n\r\n').count(b'HTTP/1.1') <= 1
+    assert exchange(wsa, b'GET /cmd/bye HTTP/1.1\r\nHost: localhost\r\n\r\n').count(b'HTTP/1.1') <= 1
 
 
 def test_stopping(serve: Serve, open_peer: Callable[..., Peer]) -> None:
@@ -886,14 +886,14 @@ def test_stopping(serve: Serve, open_peer: Callable[..., Peer]) -> None:
 )
 def test_odd_request(serve: Serve, line: bytes) -> None:
     """A request that leads nowhere is 404 in the shape of every error, however odd."""
-    received = exchange(serve(), line + b'\r\nHost: x\r\nConnection: close\r\n\r\n')
+    received = exchange(serve(), line + b'\r\nHost: localhost\r\nConnection: close\r\n\r\n')
     assert received.startswith(b'HTTP/1.1 404 ')
     assert received.endswith(b'\r\n\r\n{"error":"Not found","code":404}')
 
 
 def test_absolute_form(serve: Serve) -> None:
     """A request target with scheme and host is taken (RFC 9112 section 3.2.2)."""
-    request = b'GET http://x/cmd/echo?a=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
+    request = b'GET http://x/cmd/echo?a=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
     assert exchange(serve({'echo': echo}), request).endswith(b'{"a":"1"}')
 
 
@@ -904,9 +904,17 @@ def test_absolute_form(serve: Serve) -> None:
     ('request_bytes', 'status', 'error'),
     [
         (b'rubbish\r\n\r\n', 400, 'Not an HTTP request'),
-        (b'GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n', 400, 'Not an HTTP request'),
-        (b'GET /cmd HTTP/1.1\r\nHost: x\r\nX: ' + b'y' * 9000 + b'\r\n\r\n', 431, 'The request line or a header'),
-        (b'GET /' + b'y' * 9000 + b' HTTP/1.1\r\nHost: x\r\n\r\n', 431, 'The request line or a header is too long'),
+        (b'GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n', 400, 'Not an HTTP request'),
+        (
+            b'GET /cmd HTTP/1.1\r\nHost: localhost\r\nX: ' + b'y' * 9000 + b'\r\n\r\n',
+            431,
+            'The request line or a header',
+        ),
+        (
+            b'GET /' + b'y' * 9000 + b' HTTP/1.1\r\nHost: localhost\r\n\r\n',
+            431,
+            'The request line or a header is too long',
+        ),
     ],
 )
 def test_bytes_that_are_no_request(
@@ -940,7 +948,7 @@ def test_the_server_header_tells_nothing(serve: Serve, path: str) -> None:
 def test_client_that_leaves_in_the_middle_of_a_body(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """A body that breaks off with its connection is nobody's failure: nothing is logged, others are served."""
     wsa = serve({'echo': echo})
-    head = b'POST /cmd/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: '
+    head = b'POST /cmd/echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: '
     with socket.create_connection(('127.0.0.1', wsa.port), timeout=TIMEOUT) as connection:
         connection.sendall(head + b'2\r\n\r\n{}')
         assert connection.recv(65536).startswith(b'HTTP/1.1 200')

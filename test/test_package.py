@@ -25,14 +25,17 @@ PUBLIC = [
     'Limits',
     'WebShoesApp',
     '__version__',
+    'basic_auth',
+    'bearer_auth',
     'libPath',
     'methods',
+    'page',
     'threaded',
 ]
 
 MEMBERS = [
     'command', 'connections', 'event', 'handlers', 'on', 'opts', 'port', 'register',
-    'run', 'start', 'stop', 'subscribers', 'triggerEvent', 'unregister', 'url',
+    'run', 'start', 'stats', 'stop', 'subscribers', 'triggerEvent', 'unregister', 'url',
 ]  # fmt: skip
 
 WEB = ['webshoes.d.ts', 'webshoes.js', 'webshoes.mjs']
@@ -65,7 +68,16 @@ def work(ctx: ws.Context, q: Any) -> str:
     return ws.libPath('web')
 
 
-wsa = ws.WebShoesApp('127.0.0.1', 0, {'verbose': True}, limits=ws.Limits(max_in_flight=None), loop='asyncio')
+@ws.page
+def front(ctx: ws.Context, q: Any) -> str:
+    return f'Hello {ctx.user}'
+
+
+wsa = ws.WebShoesApp(
+    '127.0.0.1', 0, {'verbose': True}, limits=ws.Limits(max_in_flight=None), loop='asyncio',
+    origins=['https://example.com'], hosts=['rig'], auth=ws.basic_auth({'ann': 'secret'}),
+)
+other = ws.WebShoesApp('127.0.0.1', 0, auth=ws.bearer_auth(lambda token: 'ann', by_message=True))
 wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {'add': add, 'work': work})
 
 

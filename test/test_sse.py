@@ -493,7 +493,9 @@ def test_accept(serve: Serve, accept: str, is_stream: bool) -> None:
 def test_accept_in_several_lines(serve: Serve) -> None:
     """`Accept` may come in several lines, which are one list."""
     lines = b'Accept: application/json\r\nAccept: text/event-stream\r\n'
-    answer = exchange(serve(), b'HEAD /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nConnection: close\r\n' + lines + b'\r\n')
+    answer = exchange(
+        serve(), b'HEAD /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n' + lines + b'\r\n'
+    )
     assert b'\r\nContent-Type: text/event-stream\r\n' in answer
 
 
@@ -576,7 +578,7 @@ def test_client_that_leaves(serve: Serve, headers: bytes, is_reset: bool, loop: 
     wsa = serve(loop=loop)
     told = watch(wsa)
     connection = dial(wsa.port)
-    connection.sendall(b'GET /cmd?evt=heat&since=0&wait=60 HTTP/1.1\r\nHost: x\r\n' + headers + b'\r\n')
+    connection.sendall(b'GET /cmd?evt=heat&since=0&wait=60 HTTP/1.1\r\nHost: localhost\r\n' + headers + b'\r\n')
     until(lambda: 'subscribe heat' in told)
     if is_reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
@@ -717,7 +719,7 @@ def test_stop_and_a_stream_that_takes_nothing(serve: Serve, caplog: pytest.LogCa
     """A client that does not read does not hold up `stop`."""
     wsa = serve(limits=ws.Limits(stall_timeout=None))
     with dial(wsa.port, 4096) as connection:
-        connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+        connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
         until(lambda: wsa.subscribers('heat'))
         wsa.triggerEvent('heat', 'x' * 20_000_000)
         wsa.stop()
@@ -729,7 +731,7 @@ def test_stalled_stream_that_is_lost(serve: Serve) -> None:
     """A client that is lost while a large value waits to be taken is subscribed no longer."""
     wsa = serve(limits=ws.Limits(stall_timeout=None, ping_interval=None))
     with dial(wsa.port, 4096) as connection:
-        connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+        connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
         until(lambda: wsa.subscribers('heat'))
         wsa.triggerEvent('heat', 'x' * 20_000_000)
         until(lambda: wsa.connections[0].buffered)

@@ -25,7 +25,7 @@ def call(wsa: ws.WebShoesApp, path: str, method: str = 'GET', **headers: str) ->
 
 def get_raw(wsa: ws.WebShoesApp, path: bytes) -> tuple[int, bytes]:
     """Ask for this very path; the status and the body."""
-    received = exchange(wsa, b'GET ' + path + b' HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    received = exchange(wsa, b'GET ' + path + b' HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
     head, _, body = received.partition(b'\r\n\r\n')
     return int(head.split()[1]), body
 
@@ -109,7 +109,7 @@ def test_type(site: ws.WebShoesApp, name: str, kind: str) -> None:
 
 def test_head(site: ws.WebShoesApp) -> None:
     """HEAD has the headers of GET and no body."""
-    received = exchange(site, b'HEAD /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    received = exchange(site, b'HEAD /a.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
     assert received.startswith(b'HTTP/1.1 200 OK\r\n')
     assert b'\r\nContent-Length: 10\r\n' in received
     assert received.endswith(b'\r\n\r\n')
@@ -165,7 +165,7 @@ def test_compressed_sibling(site: ws.WebShoesApp, root: Path, suffix: str) -> No
     packed = gzip.compress(b'0123456789')
     (root / f'a.txt.{suffix}').write_bytes(packed)
     coding = {'gz': 'gzip', 'br': 'br'}[suffix]
-    request = f'GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: {coding}\r\n\r\n'
+    request = f'GET /a.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: {coding}\r\n\r\n'
     head, _, body = exchange(site, request.encode()).partition(b'\r\n\r\n')
     assert body == packed
     assert f'\r\nContent-Encoding: {coding}\r\n'.encode() in head
@@ -242,7 +242,7 @@ def test_root_that_is_a_link(serve: Serve, root: Path, tmp_path: Path) -> None:
 )
 def test_default_page(site: ws.WebShoesApp, path: str, location: str) -> None:
     """A folder leads to its default page, query and all, with one slash in front: never to another site."""
-    received = exchange(site, f'GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'.encode())
+    received = exchange(site, f'GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'.encode())
     lines = received.partition(b'\r\n\r\n')[0].decode().split('\r\n')
     assert lines[0] == 'HTTP/1.1 303 See Other'
     assert [line for line in lines if line.startswith(('Location', 'X-Evil'))] == [f'Location: {location}']
@@ -346,7 +346,7 @@ def test_target_that_is_no_path(site: ws.WebShoesApp, target: str) -> None:
 def test_compressed_sibling_that_leads_out(site: ws.WebShoesApp, root: Path, suffix: str) -> None:
     """A compressed sibling that is a link is not followed."""
     (root / f'a.txt.{suffix}').symlink_to(root.parent / 'secret.txt')
-    request = b'GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\n\r\n'
+    request = b'GET /a.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\n\r\n'
     assert exchange(site, request).endswith(b'\r\n\r\n0123456789')
 
 

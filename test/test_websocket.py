@@ -588,7 +588,7 @@ def test_good_handshake(serve: Serve) -> None:
     """A handshake in the letter of RFC 6455 section 1.3 is accepted."""
     lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
     with socket.create_connection(('127.0.0.1', serve().port), timeout=TIMEOUT) as connection:
-        connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: x', *lines, '', '']).encode())
+        connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: localhost', *lines, '', '']).encode())
         head = b''
         while b'\r\n\r\n' not in head:
             head += connection.recv(1000)
@@ -856,7 +856,7 @@ def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
     connection.settimeout(TIMEOUT)
     connection.connect(('127.0.0.1', wsa.port))
     lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
-    connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: x', *lines, '', '']).encode())
+    connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: localhost', *lines, '', '']).encode())
     head = b''
     while not head.endswith(b'\r\n\r\n'):
         head += connection.recv(1)

@@ -6,7 +6,7 @@ import dataclasses
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from ssl import SSLContext
@@ -16,11 +16,14 @@ from typing import Any, Literal, Self, TypeVar
 from propertybag import Bag
 
 from webshoes import lifetime
+from webshoes.core.access import Access, is_loopback
 from webshoes.core.connection import Connection
+from webshoes.core.context import Context
 from webshoes.core.events import Event, Store
 from webshoes.core.handler import compile_function
 from webshoes.core.hooks import Hooks
 from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.core.names import check_event
 from webshoes.core.registry import Entry, Registry, make_entry
 from webshoes.log import Journal, log, log_to_stderr
@@ -39,6 +42,13 @@ class WebShoesApp:
         port: the port; 0 picks a free one, which `port` tells once the server listens.
         opts: the application's own bag, handed to handlers as `ctx.opts`. Two keys mean something to the server:
             `verbose` (log everything to stderr) and `max_ws_msg_size` (bytes, over `limits`).
+        origins: the origins whose pages may call, subscribe and read, beside the server's own: `'https://example.com'`,
+            `'null'` for pages from files, `'*'` for all.
+        hosts: the host names under which the server may be asked, beside those of this machine. `None`: bound to
+            loopback, none; bound wide, any. `'*'` is any.
+        auth: `auth(ctx)` gives the user, `ctx.user` from then on, or raises `Error(401, ...)`; `None` is 401 too. Asked
+            once for each HTTP request and WebSocket, before anything runs. A coroutine function or `@threaded` will
+            do; see `basic_auth` and `bearer_auth`. Without it everybody is let in.
         limits: every number the server enforces; `None` is the defaults of `Limits`.
         compress: whether WebSocket messages are compressed (RFC 7692) where the client offers it. Off, because it
             costs about 100 KiB of memory a connection and a third of the speed.
@@ -58,6 +68,9 @@ class WebShoesApp:
         port: int,
         opts: Mapping[str, Any] | None = None,
         *,
+        origins: Iterable[str] = (),
+        hosts: Iterable[str] | None = None,
+        auth: Callable[[Context], Any] | None = None,
         limits: Limits | None = None,
         compress: bool = False,
         loop: Literal['auto', 'uvloop', 'asyncio'] = 'auto',
@@ -79,6 +92,9 @@ class WebShoesApp:
             addr=addr,
             port=port,
             limits=limits,
+            meter=Meter(limits),
+            access=Access(origins, hosts, is_loopback(addr)),
+            auth=None if auth is None else compile_function(auth, 'auth', 'ctx'),
             compress=compress,
             new_loop=loop_factory(loop),
             tls=tls_context(ssl),
@@ -211,6 +227,10 @@ class WebShoesApp:
         """Those of `connections` that are subscribed to an event, each once; from any thread."""
         there = self.connections
         return [feed.ctx.conn for feed in self._parts.store.subscribers(event) if feed.ctx.conn in there]
+
+    def stats(self) -> dict[str, Any]:
+        """How the server stands: `connections` that are open, and how often each of the `limits` was met so far."""
+        return {'connections': len(self.connections), 'limits': self._parts.meter.read()}
 
     def on(self, moment: Literal['connect', 'disconnect', 'subscribe', 'unsubscribe']) -> Callable[[F], F]:
         """Have a function told who comes and goes: `@wsa.on('connect')`.

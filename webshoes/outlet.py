@@ -41,7 +41,7 @@ class Outlet:
         stalls: watches whether the peer takes anything.
     """
 
-    __slots__ = ('_high', '_stalls', 'is_lost', 'is_paused', 'passed', 'sender', 'transport')
+    __slots__ = ('_high', '_stalls', 'is_lost', 'is_paused', 'passed', 'received', 'sender', 'transport')
 
     def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
         transport.set_write_buffer_limits(high=high)
@@ -51,6 +51,7 @@ class Outlet:
         self.is_paused = False
         self.is_lost = False
         self.passed = 0  # bytes
+        self.received = 0  # bytes, as its protocol tells
         self._high = high
         self._stalls = stalls
 

@@ -15,15 +15,19 @@ from msgspec import Struct
 from propertybag import Bag
 
 from webshoes import lifetime
+from webshoes.core.access import Access
 from webshoes.core.connection import Connection
 from webshoes.core.context import Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Store
+from webshoes.core.handler import Function
 from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.core.registry import Registry
 from webshoes.core.services import Services
 from webshoes.fanout import Fanout
+from webshoes.guard import Guard
 from webshoes.log import Journal, log
 from webshoes.loops import spawner
 from webshoes.outlet import Stalls
@@ -48,6 +52,9 @@ class Parts(Struct, frozen=True, kw_only=True):
     addr: str
     port: int
     limits: Limits
+    meter: Meter
+    access: Access
+    auth: Function | None
     compress: bool
     new_loop: Callable[[], asyncio.AbstractEventLoop]
     tls: SSLContext | None
@@ -88,20 +95,24 @@ class Run:
             slow=parts.limits.slow_handler,
         )
         spawn, stalls = spawner(loop), Stalls(parts.limits.stall_timeout)
+        guard = Guard(parts.access, parts.auth, dispatcher, parts.limits)
         services = Services(
             dispatcher=dispatcher,
             limits=parts.limits,
+            meter=parts.meter,
             now=time.time,
             spawn=spawn,
+            later=loop.call_later,
             registry=parts.registry,
             store=parts.store,
             teller=Teller(parts.hooks, dispatcher, spawn),
             connections=self.connections,
             new_id=partial(secrets.token_hex, 16),
         )
-        events = EventsOverHttp(services, self._scope, stalls)
-        http = Http(parts.registry, dispatcher, parts.limits, self._scope, Static(BUILTIN), events)
-        server = Server(http, WebSockets(services, self._scope, stalls, parts.compress), parts.limits)
+        files, events = Static(BUILTIN), EventsOverHttp(services, stalls)
+        http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events)
+        websockets = WebSockets(services, self._scope, guard, stalls, parts.compress)
+        server = Server(http, websockets, parts.meter)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
         self._fanout = Fanout(parts.store, loop)
         parts.store.wake = self._fanout.request

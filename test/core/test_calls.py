@@ -20,6 +20,7 @@ from webshoes.core.dispatch import Dispatcher
 from webshoes.core.errors import Error
 from webshoes.core.handler import threaded
 from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.core.registry import Registry, make_entry
 
 from .link import Link
@@ -73,17 +74,35 @@ class Task:
             self.is_done = True
 
 
+@dataclass
+class Timer:
+    """What is to happen after so many seconds."""
+
+    delay: float
+    fn: Callable[[], None]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
 class Driver:
     """Runs what is spawned, by hand."""
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.timers: list[Timer] = []
         DRIVERS.append(self)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Task:
         task = Task(coroutine)
         self.tasks.append(task)
         return task
+
+    def later(self, delay: float, fn: Callable[[], None]) -> Timer:
+        timer = Timer(delay, fn)
+        self.timers.append(timer)
+        return timer
 
     def run(self) -> None:
         """Let each task go on as far as it can."""
@@ -121,7 +140,12 @@ class Bench:
         )
         self.scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
         services = CallServices(
-            dispatcher=self.dispatcher, limits=self.limits, now=lambda: 5.0, spawn=self.driver.spawn
+            dispatcher=self.dispatcher,
+            limits=self.limits,
+            meter=Meter(self.limits),
+            now=lambda: 5.0,
+            spawn=self.driver.spawn,
+            later=self.driver.later,
         )
         self.size = 1  # bytes of a message
         self.room = 10**6  # answers
@@ -272,8 +296,10 @@ def test_types_that_only_http_can_send() -> None:
     services = CallServices(
         dispatcher=bench.dispatcher,
         limits=bench.limits,
+        meter=Meter(bench.limits),
         now=lambda: 5.0,
         spawn=bench.driver.spawn,
+        later=bench.driver.later,
         unsendable=(web.StreamResponse,),
     )
     bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
@@ -406,7 +432,14 @@ def test_a_call_without_tid_holds_the_turn(bench: Bench, doors: Doors) -> None:
 def test_the_turn_is_taken_by_what_comes_back(bench: Bench, doors: Doors) -> None:
     """A message that comes back and takes the turn holds up those behind it."""
     bench.calls = Calls(
-        CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=bench.driver.spawn),
+        CallServices(
+            dispatcher=bench.dispatcher,
+            limits=bench.limits,
+            meter=Meter(bench.limits),
+            now=lambda: 5.0,
+            spawn=bench.driver.spawn,
+            later=bench.driver.later,
+        ),
         bench.send,
         lambda door, size: bench.call('wait', q={'door': door}),
         bench.wake,
@@ -716,7 +749,14 @@ def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
         task.step()
         return task
 
-    services = CallServices(dispatcher=bench.dispatcher, limits=bench.limits, now=lambda: 5.0, spawn=spawn)
+    services = CallServices(
+        dispatcher=bench.dispatcher,
+        limits=bench.limits,
+        meter=Meter(bench.limits),
+        now=lambda: 5.0,
+        spawn=spawn,
+        later=bench.driver.later,
+    )
     bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
     doors.open('a')
     bench.call('wait', 'x', q={'door': 'a'})

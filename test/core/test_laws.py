@@ -21,6 +21,7 @@ PURE = frozenset(
         'dataclasses',
         'functools',
         'inspect',
+        'ipaddress',
         'json',
         'math',
         're',
@@ -31,6 +32,7 @@ PURE = frozenset(
 PURE_PARTS = {
     'sys': {'_getframe'},
     'os': {'PathLike', 'fspath'},
+    'hmac': {'compare_digest'},
     'pathlib': {'PurePath'},
 }  # of modules that also do I/O
 LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))

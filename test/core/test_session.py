@@ -19,6 +19,7 @@ from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Store
 from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.core.registry import Registry, make_entry
 from webshoes.core.services import Services
 from webshoes.core.session import Session
@@ -65,8 +66,10 @@ class House:
         self.services = Services(
             dispatcher=self.dispatcher,
             limits=self.limits,
+            meter=Meter(self.limits),
             now=lambda: 5.0,
             spawn=self.driver.spawn,
+            later=self.driver.later,
             registry=self.registry,
             store=self.store,
             teller=Teller(self.hooks, self.dispatcher, self.driver.spawn),
@@ -227,7 +230,7 @@ def test_no_utf8(peer: Peer) -> None:
 
 def test_binary(peer: Peer) -> None:
     """A binary message is answered by error 400."""
-    peer.session.receive_binary()
+    peer.session.receive_binary(b'x')
     assert peer.take() == refused(400, 'Messages are text frames of JSON, not binary')
 
 
@@ -285,7 +288,7 @@ def test_messages_without_tid_are_answered_in_order(house: House, peer: Peer) ->
         {'cmd': 'wait', 'q': {'door': 'a'}}, {'cmd': 'echo', 'q': {}}, 3, {'evt': 'e', 'uid': 'u'}, {'cmd': 'frog'}
     )
     peer.session.receive(b'{')
-    peer.session.receive_binary()
+    peer.session.receive_binary(b'x')
     assert not peer.take()
     house.doors.open('a')
     house.driver.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -18,36 +19,41 @@ from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
-from webshoes.core.limits import Limits, over
+from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.core.registry import Match
 
 Tid = str | int | float | None
 Message = dict[str, Any]
 
+TOO_LONG = Error(504, 'The handler took longer than its time limit')
 SLICE = 0.003  # seconds in which calls that waited are run before others have their turn
 
 
 class Task(Protocol):
-    """What `spawn` gives."""
+    """What `spawn` and `later` give."""
 
     def cancel(self) -> object:
-        """Interrupt it, once it has begun."""
+        """Interrupt it, once it has begun; or have it not happen."""
 
 
 class CallServices(Struct, frozen=True, kw_only=True):
     """What the calls of one app share.
 
     Attributes:
-        dispatcher, limits: the app's.
+        dispatcher, limits, meter: the app's.
         now: Unix time in seconds.
         spawn: runs a coroutine beside everything else.
+        later: calls a function after so many seconds.
         unsendable: types of results that only HTTP can send.
     """
 
     dispatcher: Dispatcher
     limits: Limits
+    meter: Meter
     now: Callable[[], float]
     spawn: Callable[[Coroutine[Any, Any, None]], Task]
+    later: Callable[[float, Callable[[], None]], Task]
     unsendable: tuple[type, ...] = (PurePath,)
 
 
@@ -92,6 +98,7 @@ class _Call(Struct, eq=False):
     tid: Tid
     size: int
     task: Task | None = None
+    timer: Task | None = None
     answered: bool = False
 
 
@@ -172,6 +179,7 @@ class Calls:
         call = _Call(job, tid, size)
         has_place = self._has_place()
         if not has_place:
+            self._on.meter.met('max_in_flight')
             self._check_queue(size)
             self._for_place.append(call)
         if tid is None:
@@ -205,13 +213,14 @@ class Calls:
                 call.task.cancel()
 
     def _has_place(self) -> bool:
-        return not over(len(self._running) + 1, self._limits.max_in_flight)
+        limit = self._limits.max_in_flight
+        return limit is None or len(self._running) < limit
 
     def _check_queue(self, size: int) -> None:
         count = len(self._for_turn) + len(self._for_place)
-        if over(count + 1, self._limits.max_queued):
+        if self._on.meter.over('max_queued', count + 1):
             raise Error(429, f'{count} messages of this connection are waiting already')
-        if count and over(self._waiting_bytes + size, self._limits.max_queued_bytes):
+        if count and self._on.meter.over('max_queued_bytes', self._waiting_bytes + size):
             raise Error(429, f'{self._waiting_bytes} bytes of messages of this connection are waiting already')
         self._waiting_bytes += size
 
@@ -226,6 +235,8 @@ class Calls:
             task = self._on.spawn(self._await(call, result))
             if call in self._running:
                 call.task = task
+                if (timeout := self._limits.handler_timeout) is not None:
+                    call.timer = self._on.later(timeout, partial(self._time_out, call))
         else:
             self._finish(call, self._reply(call, result))
 
@@ -237,8 +248,16 @@ class Calls:
         self._finish(call, reply)
         self._wake()
 
+    def _time_out(self, call: _Call) -> None:
+        if not call.answered:
+            self._on.meter.met('handler_timeout')
+            self._interrupt(call, TOO_LONG)
+            self._wake()
+
     def _finish(self, call: _Call, reply: bytes) -> None:
         self._running.discard(call)
+        if call.timer is not None:
+            call.timer.cancel()
         if not call.answered:
             self._answer(call, reply)
         self.advance()

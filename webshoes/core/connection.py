@@ -52,7 +52,7 @@ class Connection:
 
     __slots__ = ('_feed', '_link', 'id', 'opened', 'remote', 'user')
 
-    def __init__(self, id: str, remote: str | None, opened: float, link: Link) -> None:
+    def __init__(self, id: str, remote: str | None, opened: float, link: Link | None = None) -> None:
         self.id = id
         self.remote = remote
         self.opened = opened
@@ -63,8 +63,10 @@ class Connection:
     def __repr__(self) -> str:
         return f'<Connection {self.id} from {self.remote}>'
 
-    def feed(self, feed: Feeds) -> None:
-        """Have pushes sent: this is no plain request, but a WebSocket or an event stream."""
+    def become(self, id: str, link: Link, feed: Feeds) -> None:
+        """Be no plain request from here on, but a WebSocket or an event stream, that can be pushed to."""
+        self.id = id
+        self._link = link
         self._feed = feed
 
     @property
@@ -75,7 +77,7 @@ class Connection:
     @property
     def buffered(self) -> int:
         """Bytes that were sent and that the network has not taken yet."""
-        return self._link.buffered
+        return 0 if self._link is None else self._link.buffered
 
     def push(self, event: str, data: Any) -> None:
         """Send an event to this connection alone, subscribed or not.
@@ -107,4 +109,5 @@ class Connection:
             raise ValueError(f'a close code is one that may be sent (1000, 1008, 3000 to 4999, ...), not {code!r}')
         if len(reason.encode()) > 123:
             raise ValueError(f'the reason of a close has at most 123 bytes, not {len(reason.encode())}')
-        self._link.close_soon(code, reason)
+        if self._link is not None:  # there is something to close yet
+            self._link.close_soon(code, reason)

@@ -19,7 +19,6 @@ from webshoes.core.dispatch import is_pending
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Push, Subscription
 from webshoes.core.handler import Function
-from webshoes.core.limits import over
 from webshoes.core.names import Since, check_event
 from webshoes.core.services import Services
 
@@ -100,7 +99,7 @@ class Feed:
             raise Error(410, 'The connection is closed')
         limit = self._on.limits.max_subscriptions
         is_new = (subscription.name, subscription.uid) not in self._subscriptions
-        if is_new and over(len(self._subscriptions) + 1, limit):
+        if is_new and self._on.meter.over('max_subscriptions', len(self._subscriptions) + 1):
             raise Error(429, f'This connection has {limit} subscriptions already')
 
     def _begin(self, subscription: Subscription[Feed], since: Since | None) -> Position:
@@ -152,7 +151,7 @@ class Feed:
             if self._is_closed:
                 raise Error(410, 'The connection is closed')
             waiting = self._noticed
-            if waiting and waiting + len(data) > self._on.limits.send_buffer:
+            if waiting and self._on.meter.over('send_buffer', waiting + len(data)):
                 raise Error(429, f'The connection is too far behind: {waiting} bytes that were pushed to it wait')
             self._noticed += len(data)
             self._outbox.append(_Notice(name, self._on.now(), data))

@@ -20,6 +20,7 @@ USUAL = ('GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE')
 NOT_CALLS = frozenset(('OPTIONS', 'TRACE', 'CONNECT'))  # of HTTP itself: they call nothing unless a handler asks
 _THREADED = '__webshoes_threaded__'
 _METHODS = '__webshoes_methods__'
+_PAGE = '__webshoes_page__'
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Handler(Function, frozen=True):
 
     bind: Bind
     methods: frozenset[str] | None
+    is_page: bool
 
     def takes(self, method: str) -> bool:
         """Whether the handler takes this HTTP method."""
@@ -81,6 +83,15 @@ def methods(*names: str) -> Callable[[F], F]:
     return mark
 
 
+def page(fn: F) -> F:
+    """Have a handler be opened by a link from another site, as a page is: `@ws.page`.
+
+    Without it, what a page of another origin asks for is refused, as far as the browser says that it is one; a link
+    that a person follows is among that. Only going there is let in, by GET; reading the answer, or a form, is not.
+    """
+    return _marked(fn, _PAGE, True)
+
+
 def _marked(fn: F, mark: str, value: Any) -> F:
     """A handler with a mark; one that takes none (a bound method, say) is wrapped."""
     try:
@@ -113,7 +124,7 @@ def compile_handler(fn: Any, where: str) -> Handler:
     except TypeError:
         raise TypeError(f"'{where}' cannot be called as fn(ctx, q): it is {_name(fn)}{inspect.signature(fn)}") from None
     bind = binder(_annotation(fn, parameters, where))
-    return Handler(fn, where, is_threaded(fn), bind, getattr(fn, _METHODS, None))
+    return Handler(fn, where, is_threaded(fn), bind, getattr(fn, _METHODS, None), getattr(fn, _PAGE, False))
 
 
 def compile_function(fn: Any, where: str, usage: str) -> Function:

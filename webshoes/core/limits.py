@@ -9,7 +9,7 @@ KiB = 1024
 MiB = 1024 * KiB
 
 
-def _limit(default: float, unit: str, why: str, none: str = '') -> Any:
+def _limit(default: float | None, unit: str, why: str, none: str = '') -> Any:
     """One number. `none` says what `None` means; a limit without it takes no `None`."""
     return field(default=default, metadata={'unit': unit, 'why': why, 'none': none})
 
@@ -31,6 +31,28 @@ class Limits:
     )
     max_fields: int | None = _limit(
         1000, 'fields', 'fields of a query, a form or a multipart body; past it: 413', 'no limit'
+    )
+    header_timeout: float = _limit(
+        15.0,
+        'seconds',
+        'for the head of a request, and the handshake of TLS; past it: 408, and the connection is closed',
+    )
+    body_timeout: float = _limit(30.0, 'seconds', 'without a byte of a body that is being read; past it: 408')
+    auth_timeout: float = _limit(10.0, 'seconds', '`auth`, and the first message of a WebSocket; past it: 408, or 4401')
+    keepalive_timeout: float = _limit(
+        75.0, 'seconds', 'an idle connection waits for its next request; then it is closed'
+    )
+    max_connections: int | None = _limit(
+        10_000, 'connections', 'all of them, whatever they do; past it: 503, and nothing is read', 'no limit'
+    )
+    max_connections_per_address: int | None = _limit(
+        None, 'connections', 'behind a proxy all have one address; past it: 429, and nothing is read', 'no limit'
+    )
+    max_rate: float | None = _limit(
+        None, 'calls a second', 'of one connection; past it: 429, and close 1013 where that goes on', 'no limit'
+    )
+    handler_timeout: float | None = _limit(
+        None, 'seconds', 'an async handler, or a threaded one, may take; past it: 504, and it is cancelled', 'no limit'
     )
     max_batch: int | None = _limit(100, 'messages', 'one array frame is worked off in one go; past it: 400', 'no limit')
     max_name: int = _limit(
@@ -61,8 +83,9 @@ class Limits:
         'it is kept',
     )
     ping_interval: float | None = _limit(
-        25.0, 'seconds', 'of silence in an event stream, before a comment shows that it lives', 'no comments'
+        25.0, 'seconds', 'of silence, before a WebSocket is pinged and an event stream sends a comment', 'no pings'
     )
+    ping_timeout: float = _limit(12.5, 'seconds', 'for the answer to a ping; past it the connection is dropped')
     max_wait: float = _limit(60.0, 'seconds', 'a long poll waits no longer, whatever it asks for; past it: 204')
     history: int = _limit(256, 'versions', "an event's log, unless the event says otherwise; older versions go")
     history_bytes: int = _limit(1 * MiB, 'bytes', "an event's log in bytes of JSON; the newest version always stays")
@@ -80,7 +103,7 @@ class Limits:
 def _check(limit: Field[Any], value: Any) -> None:
     if value is None and limit.metadata['none']:
         return
-    kinds = (int, float) if isinstance(limit.default, float) else (int,)
+    kinds = (int, float) if 'second' in limit.metadata['unit'] else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(
             f'Limits.{limit.name} is a number of {limit.metadata["unit"]}'

@@ -16,8 +16,8 @@ from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
-from webshoes.core.limits import over
 from webshoes.core.names import check_name, check_since
+from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
 
@@ -43,8 +43,10 @@ class Session:
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
+        self._rate = Rate(services.meter, services.dispatcher.clock, self._too_fast)
         self._stopping = False
         self.close_code: int | None = None
+        self.close_reason = ''
 
     # --- in ---
 
@@ -56,7 +58,7 @@ class Session:
         try:
             message = codec.decode(data)
         except UnicodeDecodeError:
-            self.close_code = 1007
+            self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         except Error as exc:
             self._arrived.append((exc, 0))
         else:
@@ -66,7 +68,7 @@ class Session:
                 self._arrived.append((message, len(data)))
         self._proceed()
 
-    def receive_binary(self) -> None:
+    def receive_binary(self, data: bytes) -> None:
         """Take a binary message: error 400."""
         self._arrived.append((Error(400, 'Messages are text frames of JSON, not binary'), 0))
         self._proceed()
@@ -75,9 +77,12 @@ class Session:
         limit = self._limits.max_batch
         if not messages:
             messages = [Error(400, 'An array of messages has at least one')]
-        elif over(len(messages), limit):
+        elif self._on.meter.over('max_batch', len(messages)):
             messages = [Error(400, f'An array of messages has at most {limit}')]
         self._arrived.extend((message, size // len(messages)) for message in messages)
+
+    def _too_fast(self) -> None:
+        self.close_code, self.close_reason = 1013, 'Too many calls for too long'
 
     def _has_room(self) -> bool:
         return self.feed.unsent <= self._limits.send_buffer
@@ -153,7 +158,9 @@ class Session:
             raise _STOPPING
         command = message[field]
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
+            self._on.meter.met('max_name')
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
+        self._rate.check()
         match = self._on.registry.find_command(field, command)
         job = handler_job(self._on.dispatcher, match, self._ctx.for_call(command, tid), message)
         self._calls.accept(job, tid, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -12,13 +12,15 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from webshoes.core import codec
+from webshoes.core.calls import TOO_LONG
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
-from webshoes.core.limits import Limits, over
+from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
+from webshoes.guard import Guard
 from webshoes.headers import CHARSETS, HEADERS, JSON
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
@@ -46,8 +48,10 @@ class Files(Protocol):
 class Events(Protocol):
     """What this face needs of the one that serves events."""
 
-    async def serve(self, request: web.BaseRequest, entry: Entry, names: list[str]) -> web.StreamResponse:
-        """Events, for a request that asks for these."""
+    async def serve(
+        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Events, for a request that asks for these; a stream has these headers besides."""
 
     def stop(self) -> None:
         """Refuse new work."""
@@ -60,8 +64,9 @@ class Http:
     """Answers HTTP requests.
 
     Args:
-        registry, dispatcher, limits: the app's.
+        registry, dispatcher, meter: the app's.
         scope: makes what the context of a request's call is made of.
+        guard: refuses who may not ask.
         files: serves files.
         events: serves events.
     """
@@ -70,15 +75,18 @@ class Http:
         self,
         registry: Registry,
         dispatcher: Dispatcher,
-        limits: Limits,
+        meter: Meter,
         scope: Callable[[web.BaseRequest, Connection], Scope],
+        guard: Guard,
         files: Files,
         events: Events,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
-        self._limits = limits
+        self._limits = meter.limits
+        self._meter = meter
         self._scope = scope
+        self._guard = guard
         self._files = files
         self._events = events
         self._running = 0
@@ -104,21 +112,44 @@ class Http:
         """
         match: Match | None = None
         try:
-            entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
-            if entry is not None and (names := self._event_names(request, entry)):
-                return await self._events.serve(request, entry, names)
-            builtin = self._files.builtin(request.path)
-            match = self._find(request.path, builtin is not None)
-            if builtin is not None and not await self._comes_first(match, request.path):
-                match = None
-                self._files.check_method(request.method)
-                return await self._files.file(request, builtin)
-            assert match is not None
-            if isinstance(match.target, Folder):
-                return await self._files.folder(request, match.target, _below(match, request.path))
-            return await self._call(match, match.target, request)
+            self._guard.check_host(request)
+            match = self._find(request.path)
+            if request.method == 'OPTIONS' and 'Access-Control-Request-Method' in request.headers:
+                headers = self._guard.preflight(request, _allow(match.target if match is not None else None))
+                return web.Response(status=204, headers={**HEADERS, **headers})
+            return self._readable(request, await self._serve(request, match))
         except BaseException as exc:
-            return self._error(exc, match, request)
+            return self._readable(request, self._error(exc, match, request))
+
+    async def _serve(self, request: web.BaseRequest, match: Match | None) -> web.StreamResponse:
+        entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
+        names = self._event_names(request, entry) if entry is not None else []
+        handler = match.target if match is not None and isinstance(match.target, Handler) else None
+        builtin = self._files.builtin(request.path)
+        if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
+            self._guard.check_origin(request, handler is not None and handler.is_page and not names)
+        connection = _connection(request)
+        ctx = Context(self._scope(request, connection), request.path, None, request.method)
+        await self._guard.authenticate(ctx)
+        if entry is not None and names:
+            return await self._events.serve(request, ctx, entry, names, self._guard.cors(request))
+        if builtin is not None and not await self._comes_first(match, request.path):
+            self._files.check_method(request.method)
+            return await self._files.file(request, builtin)
+        if match is None:
+            raise Error(404, 'Not found')
+        if isinstance(match.target, Folder):
+            return await self._files.folder(request, match.target, _below(match, request.path))
+        return await self._call(match, match.target, ctx, request)
+
+    def _readable(self, request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+        """An answer that a page of another origin may read, where that is let in."""
+        if not response.prepared:
+            for name, value in self._guard.cors(request).items():
+                if name == 'Vary' and name in response.headers:
+                    value = f'{response.headers[name]}, {value}'
+                response.headers[name] = value
+        return response
 
     def _event_names(self, request: web.BaseRequest, entry: Entry) -> list[str]:
         if not request.query_string:
@@ -127,17 +158,14 @@ class Http:
         return [name for name in dict.fromkeys(request.query.getall(entry.evt, [])) if name]
 
     def _check_query(self, request: web.BaseRequest) -> None:
-        limit = self._limits.max_fields
-        if request.query_string and over(request.query_string.count('&') + 1, limit):
-            raise Error(413, f'A query has at most {limit} fields')
+        if request.query_string and self._meter.over('max_fields', request.query_string.count('&') + 1):
+            raise Error(413, f'A query has at most {self._limits.max_fields} fields')
 
-    def _find(self, path: str, may_be_none: bool) -> Match | None:
+    def _find(self, path: str) -> Match | None:
         try:
             return self._registry.find_path(path)
-        except Error:
-            if may_be_none:
-                return None
-            raise
+        except Error:  # nowhere; which is told to those alone who may ask
+            return None
 
     async def _comes_first(self, match: Match | None, path: str) -> bool:
         """Whether what is registered comes before a file of the package: an entry of its name, an existing file."""
@@ -147,21 +175,34 @@ class Http:
             return True
         return isinstance(match.target, Folder) and await self._files.has(match.target, _below(match, path))
 
-    async def _call(self, match: Match, handler: Handler, request: web.BaseRequest) -> web.StreamResponse:
+    async def _call(self, match: Match, handler: Handler, ctx: Context, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == 'OPTIONS' and not handler.takes('OPTIONS'):
             return web.Response(status=204, headers={**HEADERS, 'Allow': _allow(handler)})
         handler.check_method(request.method)
         self._running += 1
         try:
             values, texts = await self._parameters(request)
-            scope = self._scope(request, _connection(request))
-            ctx = Context(scope, request.path, None, request.method)
             result = self._dispatcher.call(match, ctx, values, texts)
             if is_pending(result):
-                result = await result
+                result = await self._in_time(result)
             return await self._response(request, result)
         finally:
             self._running -= 1
+
+    async def _in_time(self, result: Awaitable[Any]) -> Any:
+        """What a handler gives that waits.
+
+        Raises:
+            Error: 504, it took longer than its limit. Or whatever the handler raises.
+        """
+        try:
+            async with asyncio.timeout(self._limits.handler_timeout) as limit:
+                return await result
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._meter.met('handler_timeout')
+            raise TOO_LONG from None
 
     async def _parameters(self, request: web.BaseRequest) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """The parameters, and those among them that came as text: the query's, and over them the body's."""
@@ -197,12 +238,14 @@ class Http:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
             exc.headers['Server'] = HEADERS['Server']
             raise exc
-        if exc is request.content.exception():  # it came of the handler's own reading
+        if exc is request.content.exception() and not isinstance(exc, Error):  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
         elif _is_cancelled(exc) or (isinstance(exc, ConnectionError) and _is_gone(request)):
             raise exc  # the server stops, and has waited long enough; or nobody is there to be answered
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
         response = web.Response(status=error.code, body=codec.error(error), headers=JSON)
+        if error.code == 401 and 'WWW-Authenticate' not in response.headers:
+            response.headers.update(self._guard.challenge)
         if isinstance(exc, web.HTTPException):
             response.headers.extend((name, value) for name, value in exc.headers.items() if name[:8] != 'Content-')
         if error.code == 405 and 'Allow' not in response.headers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any, Protocol, cast
 
@@ -12,13 +13,16 @@ from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
-from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
+from webshoes.core.rate import Rate
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
 from webshoes.outlet import Outlet
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+LOOKS = 4  # how often within the shortest patience the slow are looked at
+ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 POLL = 0.01  # seconds between two looks at whether the handlers are done
 CLOSING = 2.0  # seconds in which WebSockets, and then HTTP connections, are closed
 
@@ -46,13 +50,14 @@ class Server:
     Args:
         http: answers requests.
         websockets: serves those who ask to upgrade.
-        limits: the app's.
+        meter: the app's.
     """
 
-    def __init__(self, http: Face, websockets: Face, limits: Limits) -> None:
+    def __init__(self, http: Face, websockets: Face, meter: Meter) -> None:
         self._http = http
         self._websockets = websockets
-        self._limits = limits
+        self._limits = meter.limits
+        self._meter = meter
         self._stopping = False
         self._server: _HttpServer
         self._listener: asyncio.Server
@@ -72,7 +77,12 @@ class Server:
             OSError: the port is in use, or the address is not ours.
         """
         self._server = _HttpServer(
-            self._serve, request_factory=self._request, access_log=None, logger=log, keepalive_timeout=75.0
+            self._serve,
+            self._meter,
+            request_factory=self._request,
+            access_log=None,
+            logger=log,
+            keepalive_timeout=self._limits.keepalive_timeout,
         )
         ports = await self._listen(addr, port, tls)
         while len(ports) > 1:  # port 0 on several addresses gave each its own: ask for one of them on all
@@ -86,7 +96,10 @@ class Server:
 
     async def _listen(self, addr: str, port: int, tls: SSLContext | None) -> set[int]:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._server, addr or None, port, ssl=tls, backlog=1024)
+        patience = self._limits.header_timeout if tls is not None else None
+        self._listener = await loop.create_server(
+            self._server, addr or None, port, ssl=tls, backlog=1024, ssl_handshake_timeout=patience
+        )
         return {socket.getsockname()[1] for socket in self._listener.sockets}
 
     def _request(self, *args: object) -> web.BaseRequest:
@@ -105,6 +118,16 @@ class Server:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
             return _refusal(Error(503, 'The server is stopping'))
+        protocol = cast(_RequestHandler, request.protocol)
+        try:
+            protocol.begin(request)
+            return await self._dispatch(request)
+        except Error as exc:
+            return _refusal(exc)
+        finally:
+            protocol.end()
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.version >= HttpVersion11 and request.headers.get('Expect', '').lower() == '100-continue':
             await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
             request.writer.output_size = 0  # the answer itself has not begun
@@ -126,6 +149,7 @@ class Server:
         last()
         eighth = min(CLOSING, self._limits.stop_timeout / 8)
         await asyncio.gather(*(face.close(2 * eighth) for face in faces))
+        self._server.stop_watching()
         self._server.pre_shutdown()
         await self._server.shutdown(eighth / 2)  # aiohttp takes twice this: for the handlers, and for their tasks
         await self._end_connections(eighth)
@@ -167,42 +191,141 @@ class _Part(BodyPartReader):
 
 
 class _HttpServer(web.Server):
-    """aiohttp's server, its connections ours, and known until they are really gone."""
+    """aiohttp's server, its connections ours: counted, known until they are really gone, and given up when too slow."""
 
-    transports: set[asyncio.Transport]
-
-    def __init__(self, handler: Serve, **settings: Any) -> None:
+    def __init__(self, handler: Serve, meter: Meter, **settings: Any) -> None:
         super().__init__(handler, **settings)
-        self.transports = set()
+        self.meter = meter
+        self.transports: set[asyncio.Transport] = set()
+        self.addresses: dict[str, int] = {}  # connections of each
+        self.heads: dict[_RequestHandler, float] = {}  # since when the head of a request is awaited
+        self.bodies: dict[_RequestHandler, tuple[int, float]] = {}  # bytes so far, and since when no more came
+        limits = meter.limits
+        self._look_after = min(limits.header_timeout, limits.body_timeout) / LOOKS
+        self._timer = self._loop.call_later(self._look_after, self._look)
 
     def __call__(self) -> _RequestHandler:
         """A new connection."""
         return _RequestHandler(self, loop=self._loop, **self._kwargs)
 
+    def refusal(self, address: str) -> Error | None:
+        """Why a connection from an address is not let in, if it is not."""
+        if self.meter.over('max_connections', len(self.transports) + 1):
+            return Error(503, 'The server has too many connections')
+        if self.meter.over('max_connections_per_address', self.addresses.get(address, 0) + 1):
+            return Error(429, 'This address has too many connections')
+        return None
+
+    def stop_watching(self) -> None:
+        """End what looks at slow clients."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        limits, now = self.meter.limits, self._loop.time()
+        for protocol, since in list(self.heads.items()):
+            if now - since >= limits.header_timeout:
+                self.meter.met('header_timeout')
+                protocol.give_up_head()
+        for protocol, (received, since) in list(self.bodies.items()):
+            if protocol.received != received or not protocol.is_reading:
+                self.bodies[protocol] = protocol.received, now
+            elif now - since >= limits.body_timeout:
+                self.meter.met('body_timeout')
+                protocol.give_up_body()
+        self._timer = self._loop.call_later(self._look_after, self._look)
+
 
 class _RequestHandler(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ('_known', '_transports', 'outlet')
+    __slots__ = ('_address', '_known', '_rate', '_request', '_server', 'outlet', 'received')
 
     def __init__(self, server: _HttpServer, **settings: Any) -> None:
         super().__init__(server, **settings)
-        self._transports = server.transports
-        self._known: asyncio.Transport
+        self._server = server
+        self._address = ''
+        self._known: asyncio.Transport | None = None  # as long as it is let in
+        self._request: web.BaseRequest | None = None  # that is being served
+        self._rate = Rate(server.meter, self._loop.time, self.force_close)
+        self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Begin, or refuse to."""
+        known = cast(asyncio.Transport, transport)
+        peer = known.get_extra_info('peername')
+        self._address = str(peer[0]) if peer else ''
+        refusal = self._server.refusal(self._address)
+        if refusal is not None:
+            known.write(_raw(refusal))
+            known.close()
+            return
         super().connection_made(transport)
-        self._known = cast(asyncio.Transport, transport)
-        self._transports.add(self._known)
+        self._known = known
+        self._server.transports.add(known)
+        self._server.addresses[self._address] = self._server.addresses.get(self._address, 0) + 1
+        self._server.heads[self] = self._loop.time()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
-        self._transports.discard(self._known)
+        if self._known is None:
+            return
+        self._server.transports.discard(self._known)
+        self._server.addresses[self._address] -= 1
+        if not self._server.addresses[self._address]:
+            del self._server.addresses[self._address]
+        self._server.heads.pop(self, None)
+        self._server.bodies.pop(self, None)
         super().connection_lost(exc)
         if self.outlet is not None:
             self.outlet.lose()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, of a request or a frame."""
+        if self._known is None:
+            return
+        self.received += len(data)
+        if self.outlet is not None:
+            self.outlet.received = self.received
+        elif self._request is None:
+            self._server.heads.setdefault(self, self._loop.time())
+        super().data_received(data)
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """A request is being served from here on.
+
+        Raises:
+            Error: 429, there are too many.
+        """
+        self._server.heads.pop(self, None)
+        self._request = request
+        if not request.content.is_eof():
+            self._server.bodies[self] = self.received, self._loop.time()
+        self._rate.check()
+
+    def end(self) -> None:
+        """It was served."""
+        self._request = None
+        self._server.bodies.pop(self, None)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether bytes are taken, and it is not we who hold them up."""
+        return self._known is not None and self._known.is_reading()
+
+    def give_up_head(self) -> None:
+        """The head of a request took too long."""
+        self._server.heads.pop(self, None)
+        if self._known is not None and self.received:
+            self._known.write(_raw(Error(408, 'The request took too long to come')))
+        self.force_close()
+
+    def give_up_body(self) -> None:
+        """The body of a request took too long; who reads it is told so, and then has a moment to answer."""
+        self._server.bodies.pop(self, None)
+        if self._request is not None:
+            self._request.content.set_exception(Error(408, 'The body took too long to come'))
+        self._loop.call_later(ANSWER, self.force_close)
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
@@ -233,6 +356,13 @@ class _RequestHandler(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             return _refusal(Error(431, 'The request line or a header is too long'))
         return _refusal(Error(400, 'Not an HTTP request'))
+
+
+def _raw(error: Error) -> bytes:
+    """A refusal to a connection on which nothing is served."""
+    body = codec.error(error)
+    head = [f'HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}', *(f'{name}: {JSON[name]}' for name in JSON)]
+    return '\r\n'.join([*head, f'Content-Length: {len(body)}', 'Connection: close', '', '']).encode() + body
 
 
 def _refusal(error: Error) -> web.Response:

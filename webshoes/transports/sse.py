@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import cast
 
 from aiohttp import web
 
-from webshoes.core.connection import Connection
-from webshoes.core.context import Context, Scope
+from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Push, Subscription
 from webshoes.core.feed import Feed, push_frame, state_frame
@@ -39,27 +38,25 @@ STREAM = {
 STATE = {**JSON, 'Cache-Control': 'no-cache', 'Vary': 'Accept'}  # it may be kept, and asked for with its ETag
 FOREIGN = Since(0, '')  # a place in a history that is not ours
 
-MakeScope = Callable[[web.BaseRequest, Connection], Scope]
-
 
 class EventsOverHttp:
     """Serves events to plain requests.
 
     Args:
         services: what all connections share.
-        scope: makes what the context that hooks are told is made of.
         stalls: finds the connections that take nothing.
     """
 
-    def __init__(self, services: Services, scope: MakeScope, stalls: Stalls) -> None:
+    def __init__(self, services: Services, stalls: Stalls) -> None:
         self._on = services
-        self._scope = scope
         self._stalls = stalls
         self._open: set[_Client] = set()
         self._stopping = False
 
-    async def serve(self, request: web.BaseRequest, entry: Entry, names: list[str]) -> web.StreamResponse:
-        """Events, for a request that asks for these.
+    async def serve(
+        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Events, for a request that asks for these; a stream has these headers besides.
 
         Raises:
             Error: the request cannot be answered, or a hook refuses.
@@ -68,11 +65,11 @@ class EventsOverHttp:
             raise Error(503, 'The server is stopping')
         for name in names:
             check_name(name, self._on.limits.max_name, entry.evt)
-        client = _Client(request, self._on, self._scope, self._stalls)
+        client = _Client(request, ctx, self._on, self._stalls)
         self._open.add(client)
         try:
             if _wants_stream(request):
-                return await client.stream(entry, names)
+                return await client.stream(entry, names, headers)
             if len(names) > 1:
                 raise Error(400, 'Several events are had as a stream: Accept: text/event-stream')
             return await client.answer(entry, names[0])
@@ -99,7 +96,7 @@ class EventsOverHttp:
 class _Client:
     """One request for events: answered at once, later, or on and on."""
 
-    def __init__(self, request: web.BaseRequest, services: Services, scope: MakeScope, stalls: Stalls) -> None:
+    def __init__(self, request: web.BaseRequest, ctx: Context, services: Services, stalls: Stalls) -> None:
         if request.transport is None:
             raise ConnectionError('the client has left')
         self._request = request
@@ -110,9 +107,8 @@ class _Client:
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         self._protocol = cast(HasOutlet, request.protocol)
         self._protocol.outlet = self._outlet
-        self._connection = Connection(services.new_id(), request.remote, services.now(), self)
-        self._ctx = Context(scope(request, self._connection), request.path, None, request.method)
-        self._feed = Feed(services, self._ctx, self._news.set, self._wake_soon)
+        self._ctx = ctx
+        self._feed = Feed(services, ctx, self._news.set, self._wake_soon)
 
     def leave(self) -> None:
         """End what is subscribed to."""
@@ -167,18 +163,21 @@ class _Client:
 
     # --- a stream ---
 
-    async def stream(self, entry: Entry, names: list[str]) -> web.StreamResponse:
+    async def stream(self, entry: Entry, names: list[str], headers: Mapping[str, str]) -> web.StreamResponse:
         """All versions of some events, on and on."""
         cursors = self._begin_at(len(names))
-        response = web.StreamResponse(headers=STREAM)
+        response = web.StreamResponse(headers={**headers, **STREAM})
+        if 'Vary' in headers:
+            response.headers['Vary'] = f'{STREAM["Vary"]}, {headers["Vary"]}'
         subscriptions = [Subscription(self._feed, name, self._on.new_id(), entry.evt, entry.rep) for name in names]
         if self._request.method == 'HEAD':
             for subscription in subscriptions:
                 await self._subscribe(subscription, None)
             return response
-        self._connection.feed(self._feed)
-        self._on.connections[self._connection.id] = self._connection
-        log.debug('event stream %s opened from %s', self._connection.id, self._connection.remote)
+        connection = self._ctx.conn
+        connection.become(self._on.new_id(), self, self._feed)
+        self._on.connections[connection.id] = connection
+        log.debug('event stream %s opened from %s', connection.id, connection.remote)
         try:
             await self._on.teller.tell_in_turn('connect', self._ctx)
             epoch = ''
@@ -187,10 +186,10 @@ class _Client:
             await response.prepare(self._request)
             await self._send(response, _Places(subscriptions, cursors, epoch))
         finally:
-            del self._on.connections[self._connection.id]
+            del self._on.connections[connection.id]
             self._feed.close()
             self._on.teller.tell('disconnect', self._ctx)
-            log.debug('event stream %s closed', self._connection.id)
+            log.debug('event stream %s closed', connection.id)
         return response
 
     def _begin_at(self, count: int) -> list[Since | None]:

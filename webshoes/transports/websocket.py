@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -11,21 +12,30 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from webshoes.core import codec
+from webshoes.core.auth import SUBPROTOCOL
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
 from webshoes.core.errors import Error
 from webshoes.core.services import Services
 from webshoes.core.session import Session
+from webshoes.guard import Guard
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
-GIVE_UP = 2.0  # seconds in which one that took nothing may still take its close
-PROTOCOLS = ('webshoes',)
+GIVE_UP = 2.0  # seconds in which its close is taken and answered
+TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
+LOGIN_CLOSES = {401: 4401, 403: 4403}
+NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
+PING = b'\x89\x00'
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
+MakeSession = Callable[[Services, Context, Callable[[], None], Callable[[], None]], Session]
+
+# It would log the subprotocols that a client offers, and one of them may be its token.
+logging.getLogger('aiohttp.websocket').addFilter(lambda record: 'protocols' not in str(record.msg))
 
 
 class WebSockets:
@@ -34,43 +44,109 @@ class WebSockets:
     Args:
         services: what all connections share.
         scope: makes what the contexts of one connection's calls share.
+        guard: refuses who may not ask.
         stalls: finds the connections that take nothing.
         compress: whether to agree to permessage-deflate (RFC 7692).
+        session: makes what speaks with one peer.
     """
 
-    def __init__(self, services: Services, scope: MakeScope, stalls: Stalls, compress: bool) -> None:
+    def __init__(
+        self,
+        services: Services,
+        scope: MakeScope,
+        guard: Guard,
+        stalls: Stalls,
+        compress: bool,
+        session: MakeSession = Session,
+    ) -> None:
         self._on = msgspec.structs.replace(services, unsendable=(*services.unsendable, web.StreamResponse))
         self._scope = scope
+        self._guard = guard
         self._stalls = stalls
         self._compress = compress
+        self._session = session
         self._peers: set[_Peer] = set()
+        self._is_beating = False
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve one WebSocket until it is closed; a handshake that is none is answered with 400."""
-        limits = self._on.limits
+        """Serve one WebSocket until it is closed; what is no handshake, or may not ask, is refused before."""
+        ws = self._make_ws()
+        connection = Connection(self._on.new_id(), request.remote, self._on.now())
+        ctx = Context(self._scope(request, connection, ws), request.path, None, 'WS')
+        by_message = self._guard.takes_message and not _has_token(request)
+        refusal: Error | None = None
+        try:
+            self._guard.check_host(request)
+            self._guard.check_origin(request)
+            if not by_message:
+                refusal = await self._login(ctx)
+            if refusal is not None and not (refusal.code in LOGIN_CLOSES and 'Origin' in request.headers):
+                raise refusal
+            await ws.prepare(request)
+        except Error as exc:
+            return self._refused(exc)
+        except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
+            return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}'))
+        peer = _Peer(ws, request, self._on, self._stalls)
+        peer.session = self._session(self._on, ctx, peer.wake, peer.wake_soon)
+        if by_message:
+            refusal = await self._login_by_message(peer, ctx)
+        if refusal is None:
+            await self._run(peer, ctx)
+        else:  # a browser would learn of an answer no more than that there is no connection
+            await peer.end(LOGIN_CLOSES.get(refusal.code, WSCloseCode.INTERNAL_ERROR), refusal.message)
+        return ws
+
+    def _make_ws(self) -> web.WebSocketResponse[Any]:
+        limit = self._on.limits.max_ws_msg_size
         ws: web.WebSocketResponse[Any] = web.WebSocketResponse(
             compress=self._compress,
-            protocols=PROTOCOLS,
-            # aiohttp's limit is exclusive, and 0 is none
-            max_msg_size=limits.max_ws_msg_size + 1 if limits.max_ws_msg_size else 0,
+            protocols=(SUBPROTOCOL,),
+            max_msg_size=limit + 1 if limit else 0,  # aiohttp's limit is exclusive, and 0 is none
             decode_text=False,
             writer_limit=0,  # where frames are compressed: look at the high-water mark after each
+            autoping=False,  # to see pongs
+            autoclose=False,  # to answer a close that may not be sent
         )
         ws.headers['Server'] = HEADERS['Server']
+        return ws
+
+    def _refused(self, error: Error) -> web.StreamResponse:
+        headers = {**JSON, **(self._guard.challenge if error.code == 401 else {})}
+        if error.code == 400:
+            headers['Sec-WebSocket-Version'] = '13'  # RFC 6455 section 4.2.2
+        return web.Response(status=error.code, body=codec.error(error), headers=headers)
+
+    async def _login(self, ctx: Context) -> Error | None:
+        """Why the handshake is refused, if it is."""
         try:
-            await ws.prepare(request)
-        except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
-            error = Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')
-            headers = {**JSON, 'Sec-WebSocket-Version': '13'}  # RFC 6455 section 4.2.2
-            return web.Response(status=400, body=codec.error(error), headers=headers)
-        peer = _Peer(ws, request, limits.send_buffer, self._stalls)
-        connection = Connection(self._on.new_id(), request.remote, self._on.now(), peer)
-        ctx = Context(self._scope(request, connection, ws), request.path, None, 'WS')
-        peer.session = Session(self._on, ctx, peer.wake, peer.wake_soon)
-        connection.feed(peer.session.feed)
+            await self._guard.authenticate(ctx)
+        except Exception as exc:
+            return self._on.dispatcher.error(exc, 'auth')
+        return None
+
+    async def _login_by_message(self, peer: _Peer, ctx: Context) -> Error | None:
+        """The same, where the token is the first message."""
+        try:
+            async with asyncio.timeout(self._on.limits.auth_timeout):
+                data = await peer.first_text()
+            message = codec.decode(data) if data is not None else None
+            await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
+        except (TimeoutError, UnicodeDecodeError):
+            self._on.meter.met('auth_timeout')
+            return Error(401, 'No login came in time')
+        except Exception as exc:
+            refusal = self._on.dispatcher.error(exc, 'auth')
+            return refusal if refusal.code != 400 else Error(401, 'The first message is no login')
+        return None
+
+    async def _run(self, peer: _Peer, ctx: Context) -> None:
+        connection = ctx.conn
+        connection.become(connection.id, peer, peer.session.feed)
         self._peers.add(peer)
         self._on.connections[connection.id] = connection
-        log.debug('WebSocket %s opened from %s', connection.id, request.remote)
+        self._beat_later()
+        log.debug('WebSocket %s opened from %s', connection.id, connection.remote)
         try:
             await self._on.teller.tell_in_turn('connect', ctx)
             await peer.run()
@@ -79,8 +155,21 @@ class WebSockets:
             del self._on.connections[connection.id]
             peer.session.close()
             self._on.teller.tell('disconnect', ctx)
-            log.debug('WebSocket %s closed with %s', connection.id, ws.close_code)
-        return ws
+            log.debug('WebSocket %s closed with %s', connection.id, ctx.ws.close_code)
+
+    def _beat_later(self) -> None:
+        """Look at all peers again and again, as long as there are any."""
+        interval = self._on.limits.ping_interval
+        if interval is not None and not self._is_beating and self._peers:
+            self._is_beating = True
+            delay = min(interval, self._on.limits.ping_timeout) / 4
+            asyncio.get_running_loop().call_later(delay, self._beat, interval)
+
+    def _beat(self, interval: float) -> None:
+        for peer in self._peers:
+            peer.beat(interval)
+        self._is_beating = False
+        self._beat_later()
 
     @property
     def is_busy(self) -> bool:
@@ -110,37 +199,82 @@ class _Peer:
 
     session: Session
 
-    def __init__(self, ws: web.WebSocketResponse[Any], request: web.BaseRequest, high: int, stalls: Stalls) -> None:
+    def __init__(
+        self, ws: web.WebSocketResponse[Any], request: web.BaseRequest, services: Services, stalls: Stalls
+    ) -> None:
         assert request.transport is not None  # or the handshake had failed
         self._ws = ws
+        self._on = services
         self._loop = asyncio.get_running_loop()
-        self._outlet = Outlet(request.transport, high, self, stalls)
+        self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
         self._is_taking = False
         self._is_due = False
         self._progress: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._heard = self._heard_before = 0  # frames
+        self._received_before = 0  # bytes
+        self._silent_since = self._loop.time()
+        self._pinged_at: float | None = None
 
     # --- in ---
 
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
-        async for message in self._ws:
+        while (message := await self._next()) is not None:
             self._is_taking = True
             if message.type is WSMsgType.TEXT:
                 self.session.receive(message.data)
-            elif message.type is WSMsgType.BINARY:
-                self.session.receive_binary()
+            else:
+                self.session.receive_binary(message.data)
             self._is_taking = False
             self.wake()
             while self.session.is_behind and not self._is_over:
                 await self._wait_for_progress(None)
             if self.session.close_code is not None:
-                await self._ws.close(code=self.session.close_code)
+                await self.end(self.session.close_code, self.session.close_reason)
+
+    async def first_text(self) -> bytes | None:
+        """The first message if it is a text, `None` if it is not."""
+        message = await self._next()
+        return message.data if message is not None and message.type is WSMsgType.TEXT else None
+
+    async def _next(self) -> Any:
+        """The next message, `None` when there will be none; pings and a close are answered."""
+        while True:
+            message = await self._ws.receive()
+            self._heard += 1
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return message
+            if message.type is WSMsgType.PING:
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await self._ws.pong(message.data)
+            elif message.type is WSMsgType.CLOSE:
+                code = WSCloseCode.PROTOCOL_ERROR if message.data in NEVER_SENT else message.data or WSCloseCode.OK
+                await self._ws.close(code=code, drain=False)
+                return None
+            elif message.type is not WSMsgType.PONG:
+                return None
 
     @property
     def _is_over(self) -> bool:
         return self._ws.closed or self._outlet.is_lost
+
+    def beat(self, interval: float) -> None:
+        """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read."""
+        now = self._loop.time()
+        received = self._outlet.received
+        is_heard = self._heard != self._heard_before or received - self._received_before >= TRICKLE
+        if is_heard or self._is_over or self._outlet.is_paused or self.session.is_behind:
+            self._heard_before, self._received_before = self._heard, received
+            self._silent_since, self._pinged_at = now, None
+        elif self._pinged_at is None:
+            if now - self._silent_since >= interval:
+                self._pinged_at = now
+                self._outlet.transport.write(PING)
+        elif now - self._pinged_at >= self._on.limits.ping_timeout:
+            self._on.meter.met('ping_timeout')
+            self._outlet.abort()
 
     # --- out ---
 
@@ -158,7 +292,7 @@ class _Peer:
             messages = self.session.take(min(room, BATCH))
             self._is_taking = False
             if messages:
-                data = b''.join([part for message in messages for part in (_header(len(message)), message)])
+                data = b''.join([part for message in messages for part in (_header(message), message)])
                 self._outlet.transport.write(data)
                 self._outlet.passes(len(data))
         self._proceed()
@@ -176,7 +310,7 @@ class _Peer:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
                 for message in self.session.take(min(max(self._outlet.room, 1), BATCH)):
                     self._outlet.passes(len(message))  # first: the sending waits where there is no room
-                    await self._ws.send_frame(message, WSMsgType.TEXT)
+                    await self._ws.send_frame(bytes(message), _kind(message))
             self._proceed()
             await asyncio.sleep(0)
         self._is_due = False
@@ -202,16 +336,9 @@ class _Peer:
 
     def stalled(self) -> None:
         """The peer takes nothing."""
+        self._on.meter.met('stall_timeout')
         self.session.close()
-        self._spawn(self._give_up())
-
-    async def _give_up(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GIVE_UP):
-                await self._ws.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b'Nothing was taken for too long')
-                while not self._outlet.is_lost:
-                    await self._wait_for_progress(None)
-        self.abort()
+        self._spawn(self.end(WSCloseCode.TRY_AGAIN_LATER, 'Nothing was taken for too long'))
 
     # --- the end ---
 
@@ -236,13 +363,23 @@ class _Peer:
         self.wake()
         while self.session.has_output and not self._is_over and (left := deadline - self._loop.time()) > 0:
             await self._wait_for_progress(left)
-        await self._ws.close(code=code, message=reason.encode())
+        await self.end(code, reason)
+
+    async def end(self, code: int, reason: str) -> None:
+        """Close now; what was written before is sent, as long as `GIVE_UP` allows."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_UP):
+                await self._ws.close(code=code, message=reason.encode()[:123])
+                while not self._outlet.is_lost:
+                    await self._wait_for_progress(None)
+        self.abort()
 
     def abort(self) -> None:
         """End it now."""
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        self._outlet.abort()
+        if not self._outlet.is_lost:
+            self._outlet.abort()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -250,10 +387,22 @@ class _Peer:
         task.add_done_callback(self._tasks.discard)
 
 
-def _header(size: int) -> bytes:
-    """The header of a whole text frame that is not masked (RFC 6455 section 5.2)."""
+def _has_token(request: web.BaseRequest) -> bool:
+    """Whether a handshake brings a login with it."""
+    offered = request.headers.get('Sec-WebSocket-Protocol', '').split(',')
+    return 'Authorization' in request.headers or any(it.strip() not in ('', SUBPROTOCOL) for it in offered)
+
+
+def _kind(message: bytes | bytearray) -> WSMsgType:
+    """A message is a text, but for a `bytearray`."""
+    return WSMsgType.BINARY if isinstance(message, bytearray) else WSMsgType.TEXT
+
+
+def _header(message: bytes | bytearray) -> bytes:
+    """The header of a whole frame that is not masked (RFC 6455 section 5.2)."""
+    size, kind = len(message), 0x80 | _kind(message)
     if size < 126:
-        return bytes((0x81, size))
+        return bytes((kind, size))
     if size < 65536:
-        return b'\x81\x7e' + size.to_bytes(2, 'big')
-    return b'\x81\x7f' + size.to_bytes(8, 'big')
+        return bytes((kind, 126)) + size.to_bytes(2, 'big')
+    return bytes((kind, 127)) + size.to_bytes(8, 'big')

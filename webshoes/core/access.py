@@ -1,0 +1,199 @@
+"""Who may ask, as far as a browser tells: hosts and origins (design, section 7). Decisions alone, without I/O.
+
+A page of another origin is known by `Origin` (RFC 6454), held against `Host`, and where there is none by
+`Sec-Fetch-Site` (W3C Fetch Metadata). Who is no browser sends neither, and is let in. A page that had its own name
+point to this machine (DNS rebinding) is known by `Host`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+PORTS = {'http': 80, 'ws': 80, 'https': 443, 'wss': 443}
+
+
+class Host(Struct, frozen=True):
+    """A host as it is compared: its name in lower case, an address in its shortest form; all of loopback is one."""
+
+    name: str
+    port: int | None
+
+
+class Asking(Struct, frozen=True):
+    """What a request tells of who asks: the headers of these names, `None` where they are absent."""
+
+    host: str | None
+    origin: str | None = None
+    site: str | None = None  # Sec-Fetch-Site
+    mode: str | None = None  # Sec-Fetch-Mode
+
+
+class Access:
+    """The rules of one app.
+
+    Args:
+        origins: the origins that are let in beside the server's own: `'https://example.com'`, `'null'`, or `'*'`.
+        hosts: the names under which the server may be asked, beside those of loopback; `None` is any where it is bound
+            wide, and none else where it is bound to loopback. `'*'` is any.
+        is_loopback: whether the server is bound to loopback.
+
+    Raises:
+        TypeError, ValueError: an origin or a host is none.
+    """
+
+    def __init__(self, origins: Iterable[str], hosts: Iterable[str] | None, is_loopback: bool) -> None:
+        self._origins = {check_origin(origin) for origin in _listed(origins, 'origins')}
+        self._hosts = None if hosts is None else {check_host(host) for host in _listed(hosts, 'hosts')}
+        self._is_loopback = is_loopback
+
+    def takes_host(self, asking: Asking) -> bool:
+        """Whether the server may be asked under this name. Who names none is no browser."""
+        if asking.host is None or self._hosts == {'*'}:
+            return True
+        host = parse_host(asking.host)
+        if host is None:
+            return False
+        if host.name == 'localhost' or (self._hosts is not None and host.name in self._hosts):
+            return True
+        return self._hosts is None and not self._is_loopback
+
+    def is_unlisted(self, asking: Asking) -> bool:
+        """Whether the name is a domain's that was let in though nobody listed it."""
+        host = parse_host(asking.host or '')
+        return self._hosts is None and host is not None and host.name != 'localhost' and not _is_address(host.name)
+
+    def takes_origin(self, asking: Asking, is_page: bool = False) -> bool:
+        """Whether a page that asks, if it is one, may.
+
+        Args:
+            asking: what the request tells.
+            is_page: whether what is asked for may be opened by a link from anywhere.
+        """
+        if asking.origin is not None:
+            return self.is_own(asking) or self.is_listed(asking.origin)
+        if asking.site in (None, 'same-origin', 'none') or '*' in self._origins:
+            return True
+        return is_page and asking.mode == 'navigate'
+
+    def is_own(self, asking: Asking) -> bool:
+        """Whether the origin is the server's own; the scheme aside, as TLS may end at a proxy."""
+        origin = parse_origin(asking.origin or '')
+        host = parse_host(asking.host or '')
+        if origin is None or host is None:
+            return False
+        scheme, theirs = origin
+        mine = host.port if host.port is not None else PORTS.get(scheme)
+        return (theirs.name, theirs.port) == (host.name, mine)
+
+    def is_listed(self, origin: str) -> bool:
+        """Whether an origin is among those that are let in."""
+        return '*' in self._origins or _plain(origin) in self._origins
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all origins are let in."""
+        return '*' in self._origins
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether any other origin is let in, so that answers differ by it."""
+        return bool(self._origins)
+
+
+def _listed(given: Iterable[str], what: str) -> list[str]:
+    found = [given] if isinstance(given, str) else list(given)
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f'{what} is a list of texts, not of {one!r}')
+    return found
+
+
+def check_origin(origin: str) -> str:
+    """An origin as it is compared.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if origin in ('*', 'null'):
+        return origin
+    if parse_origin(origin) is None:
+        raise ValueError(f"origins: an origin is 'https://example.com', 'null' or '*', not {origin!r}")
+    return _plain(origin)
+
+
+def check_host(host: str) -> str:
+    """The name of a host as it is compared.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if host == '*':
+        return host
+    found = parse_host(host)
+    if found is None or found.port is not None:
+        raise ValueError(f"hosts: a host is a name such as 'rig.example.com', without a port, or '*', not {host!r}")
+    return found.name
+
+
+def _plain(origin: str) -> str:
+    """An origin with its port, by which equal ones are equal."""
+    found = parse_origin(origin)
+    if found is None:
+        return origin
+    scheme, host = found
+    return f'{scheme}://{host.name}:{host.port}'
+
+
+def parse_origin(origin: str) -> tuple[str, Host] | None:
+    """Scheme and host of an origin, `None` where it is none (`null` too)."""
+    scheme, mark, rest = origin.partition('://')
+    host = parse_host(rest)
+    scheme = scheme.lower()
+    if not mark or host is None or not scheme.replace('-', 'a').replace('+', 'a').replace('.', 'a').isalnum():
+        return None
+    return scheme, Host(host.name, host.port if host.port is not None else PORTS.get(scheme))
+
+
+def parse_host(text: str) -> Host | None:
+    """The `Host` header (RFC 9110 section 7.2), `None` where it is none."""
+    name, port = text, ''
+    if text.startswith('['):
+        name, bracket, port = text[1:].partition(']')
+        if not bracket or ':' not in name or (port and port[0] != ':'):
+            return None
+        port = port[1:]
+    elif ':' in text:
+        name, _, port = text.partition(':')
+    name = name.lower().removesuffix('.')
+    if not name or not name.isascii() or any(letter in '/?#@\\[] ,' or letter < '!' for letter in name):
+        return None
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5):
+        return None
+    return Host(_shortest(name), int(port) if port else None)
+
+
+def _shortest(name: str) -> str:
+    if name == 'localhost' or name.endswith('.localhost'):
+        return 'localhost'
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    mapped = getattr(address, 'ipv4_mapped', None) or address
+    return 'localhost' if mapped.is_loopback else str(mapped)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(addr: str) -> bool:
+    """Whether an address to listen on is loopback's."""
+    return bool(addr) and _shortest(addr.lower()) == 'localhost'

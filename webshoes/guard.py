@@ -1,0 +1,164 @@
+"""Who may ask: the rules of `webshoes.core.access` and the app's `auth`, applied to a request before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from webshoes.core.access import Access, Asking
+from webshoes.core.auth import REFUSED, BearerLogin, Login
+from webshoes.core.context import Context
+from webshoes.core.dispatch import Dispatcher, is_pending
+from webshoes.core.errors import Error
+from webshoes.core.handler import Function
+from webshoes.core.limits import Limits
+from webshoes.log import log
+
+REMEMBERED = 1000  # refusals that are told once
+PREFLIGHT_AGE = '600'  # seconds in which a browser need not ask again
+
+
+class Request(Protocol):
+    """What of a request is looked at."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers."""
+
+
+class Guard:
+    """Refuses requests.
+
+    Args:
+        access: which hosts and origins may ask.
+        auth: finds the user; `None` lets everybody in.
+        dispatcher, limits: the app's.
+    """
+
+    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, limits: Limits) -> None:
+        self._access = access
+        self._auth = auth
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._told: set[str] = set()
+
+    # --- host and origin ---
+
+    def check_host(self, request: Request) -> None:
+        """Refuse what was meant for another host.
+
+        Raises:
+            Error: 403.
+        """
+        asking = _asking(request)
+        if not self._access.takes_host(asking):
+            self._tell(
+                f'host {asking.host!r} was refused',
+                'hosts',
+                (asking.host or '').rpartition(':')[0] or asking.host,
+            )
+            raise Error(403, 'This host is not served')
+        if self._access.is_unlisted(asking):
+            self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', asking.host)
+
+    def check_origin(self, request: Request, is_page: bool = False) -> None:
+        """Refuse a page of another origin.
+
+        Raises:
+            Error: 403.
+        """
+        asking = _asking(request)
+        if not self._access.takes_origin(asking, is_page):
+            if asking.origin is not None:
+                self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', asking.origin)
+            else:
+                self._tell('a page of another origin, which the browser does not name, was refused', 'origins', '*')
+            raise Error(403, 'Pages of this origin are not let in')
+
+    def cors(self, request: Request) -> dict[str, str]:
+        """The headers that let a page of another origin read the answer (Fetch standard, CORS protocol)."""
+        if not self._access.has_origins:
+            return {}
+        asking = _asking(request)
+        if asking.origin is None or self._access.is_own(asking) or not self._access.is_listed(asking.origin):
+            return {'Vary': 'Origin'}
+        if self._access.takes_all:
+            return {'Access-Control-Allow-Origin': '*'}
+        return {
+            'Access-Control-Allow-Origin': asking.origin,
+            'Access-Control-Allow-Credentials': 'true',
+            'Vary': 'Origin',
+        }
+
+    def preflight(self, request: Request, allow: str) -> dict[str, str]:
+        """The headers of the answer to a preflight.
+
+        Raises:
+            Error: 403, the origin is not let in.
+        """
+        self.check_origin(request)
+        headers = {**self.cors(request), 'Access-Control-Allow-Methods': allow, 'Access-Control-Max-Age': PREFLIGHT_AGE}
+        if asked := request.headers.get('Access-Control-Request-Headers'):
+            headers['Access-Control-Allow-Headers'] = asked
+        return headers
+
+    def _tell(self, what: str, setting: str, value: str | None) -> None:
+        line = f'{what[:300]}; to let it in: WebShoesApp(..., {setting}=[{(value or "")[:200]!r}])'
+        if line not in self._told and len(self._told) < REMEMBERED:
+            self._told.add(line)
+            log.warning('%s', line)
+
+    # --- auth ---
+
+    @property
+    def challenge(self) -> dict[str, str]:
+        """The header of a refusal with 401."""
+        auth = self._auth.fn if self._auth is not None else None
+        return {'WWW-Authenticate': auth.challenge} if isinstance(auth, Login) else {}
+
+    @property
+    def takes_message(self) -> bool:
+        """Whether a WebSocket may send its token as its first message."""
+        return self._auth is not None and isinstance(self._auth.fn, Login) and self._auth.fn.by_message
+
+    async def authenticate(self, ctx: Context) -> None:
+        """Find out who asks; `ctx.user` from here on.
+
+        Raises:
+            Error: 401, nobody who is let in; 408, `auth` took too long. Or whatever `auth` raises.
+        """
+        if self._auth is not None:
+            await self._accept(ctx, lambda auth: self._dispatcher.run(auth, ctx))
+
+    async def authenticate_by_message(self, ctx: Context, token: object) -> None:
+        """As `authenticate`, with the token of a first message."""
+        assert self._auth is not None
+        login = self._auth.fn
+        if not isinstance(login, BearerLogin) or not isinstance(token, str):
+            raise REFUSED
+        await self._accept(
+            ctx, lambda auth: self._dispatcher.run(Function(login.user, auth.name, auth.threaded), token)
+        )
+
+    async def _accept(self, ctx: Context, ask: Callable[[Function], Any]) -> None:
+        assert self._auth is not None
+        try:
+            async with asyncio.timeout(self._limits.auth_timeout) as limit:
+                user = ask(self._auth)
+                if is_pending(user):
+                    user = await user
+        except TimeoutError:
+            if limit.expired():
+                raise Error(408, 'The login took too long') from None
+            raise
+        if user is None:
+            raise REFUSED
+        ctx.conn.user = user
+
+
+def _asking(request: Request) -> Asking:
+    headers = request.headers
+    return Asking(
+        headers.get('Host'), headers.get('Origin'), headers.get('Sec-Fetch-Site'), headers.get('Sec-Fetch-Mode')
+    )
