@@ -404,7 +404,7 @@ def test_dead_connection(site: Site, new_page: NewPage) -> None:
 
 def test_page_of_another_origin(site: Site, serve: Serve, new_page: NewPage) -> None:
     """A page that another server sent names the server it means."""
-    api = serve({'add': add})
+    api = serve({'add': add}, origins='*')
     page = new_page(site(f"url: '{api.url}'").url)
     assert page.evaluate("wsc.call('cmd/add', { a: 20, b: 22 })") == {'result': 42}
 
