@@ -641,6 +641,17 @@ def test_close_sends_what_there_is(serve: Serve, open_stream: OpenStream) -> Non
     assert stream.response.read() == b''
 
 
+def test_closed_by_the_hook(serve: Serve, open_stream: OpenStream) -> None:
+    """A stream that a hook closes ends at once, as it should, also where there is nothing to send."""
+    wsa = serve(limits=ws.Limits(ping_interval=None))
+    wsa.on('connect')(lambda ctx: ctx.conn.close())
+    assert open_stream(wsa).response.read() == b''
+    wsa.triggerEvent('heat', 1)
+    stream = open_stream(wsa)
+    assert stream.next()[2] == 1
+    assert stream.response.read() == b''
+
+
 @pytest.mark.parametrize('method', ['GET', 'HEAD'])
 @pytest.mark.parametrize('headers', [{}, STREAM])
 def test_refused_by_the_hook(serve: Serve, method: str, headers: dict[str, str]) -> None:

@@ -206,12 +206,14 @@ class _Client:
         await self._write(response, b'id: %b\n\n' % places.line())
         while True:
             self._news.clear()  # before anything is looked at
-            if self._outlet.is_lost or (self._is_ending and not self._feed.has_output):
+            if self._outlet.is_lost:
                 return
             if data := self._take(places):
                 await self._write(response, data)
             elif self._feed.has_output and not self._outlet.is_blocked:
                 await asyncio.sleep(0)
+            elif self._is_ending and not self._feed.has_output:
+                return
             elif not await self._something_new() and not self._outlet.is_blocked:
                 await self._write(response, b':\n\n')  # a comment, which shows that the stream lives
 
