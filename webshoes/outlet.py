@@ -41,12 +41,13 @@ class Outlet:
         stalls: watches whether the peer takes anything.
     """
 
-    __slots__ = ('_high', '_stalls', 'is_lost', 'is_paused', 'passed', 'sender', 'transport')
+    __slots__ = ('_high', '_socket', '_stalls', 'is_lost', 'is_paused', 'passed', 'sender', 'transport')
 
     def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
         transport.set_write_buffer_limits(high=high)
         _keep_kernel_queue_short(transport)
         self.transport = transport
+        self._socket: Any = transport.get_extra_info('socket')
         self.sender = sender
         self.is_paused = False
         self.is_lost = False
@@ -57,10 +58,7 @@ class Outlet:
     @property
     def buffered(self) -> int:
         """Bytes that wait in the transport; from any thread."""
-        for _ in range(10):
-            with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
-                return self.transport.get_write_buffer_size()
-        return 0  # pragma: no cover  # it changed ten times in a row
+        return waiting_in(self.transport)
 
     @property
     def is_blocked(self) -> bool:
@@ -81,11 +79,10 @@ class Outlet:
 
     def abort(self) -> None:
         """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
-        connection: Any = self.transport.get_extra_info('socket')
-        if connection is not None:
+        if self._socket is not None:
             with suppress(OSError):  # it is gone already
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-        self.transport.abort()
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        end(self.transport, self._socket)
 
     def pause(self) -> None:
         """There is no room: what waits is to be taken, in whatever way it was written."""
@@ -101,6 +98,27 @@ class Outlet:
         """The connection is gone."""
         self.is_lost = True
         self.sender.lost()
+
+
+def waiting_in(transport: asyncio.WriteTransport) -> int:
+    """Bytes that wait in a transport; from any thread."""
+    for _ in range(10):
+        with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
+            try:
+                return transport.get_write_buffer_size()
+            except AttributeError:  # under TLS asyncio's has let go of what it holds when it was closed twice
+                return 0
+    return 0  # pragma: no cover  # it changed ten times in a row
+
+
+def end(transport: asyncio.WriteTransport, connection: Any) -> None:
+    """End a connection now; `connection` is its socket, for a transport that has let go of it."""
+    transport.abort()
+    try:
+        transport.get_write_buffer_size()
+    except AttributeError:  # as above: what is left of it goes on alone, unless it cannot
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _keep_kernel_queue_short(transport: asyncio.WriteTransport) -> None:

@@ -15,7 +15,7 @@ from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.limits import Limits
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
-from webshoes.outlet import Outlet
+from webshoes.outlet import Outlet, end, waiting_in
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -137,12 +137,10 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while (
-            any(transport.get_write_buffer_size() for transport in self._server.transports) and loop.time() < deadline
-        ):
+        while any(map(waiting_in, self._server.transports)) and loop.time() < deadline:
             await asyncio.sleep(POLL)
-        for transport in self._server.transports:
-            transport.abort()
+        for transport, connection in self._server.transports.items():
+            end(transport, connection)
         deadline = loop.time() + POLL * 50
         while self._server.transports and loop.time() < deadline:
             await asyncio.sleep(POLL)
@@ -169,11 +167,11 @@ class _Part(BodyPartReader):
 class _HttpServer(web.Server):
     """aiohttp's server, its connections ours, and known until they are really gone."""
 
-    transports: set[asyncio.Transport]
+    transports: dict[asyncio.Transport, Any]  # and their sockets
 
     def __init__(self, handler: Serve, **settings: Any) -> None:
         super().__init__(handler, **settings)
-        self.transports = set()
+        self.transports = {}
 
     def __call__(self) -> _RequestHandler:
         """A new connection."""
@@ -195,11 +193,11 @@ class _RequestHandler(web.RequestHandler):
         """Begin."""
         super().connection_made(transport)
         self._known = cast(asyncio.Transport, transport)
-        self._transports.add(self._known)
+        self._transports[self._known] = transport.get_extra_info('socket')
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
-        self._transports.discard(self._known)
+        self._transports.pop(self._known, None)
         super().connection_lost(exc)
         if self.outlet is not None:
             self.outlet.lose()
