@@ -441,3 +441,16 @@ def test_a_close_is_told(serve: Serve, open_peer: OpenPeer) -> None:
         peer.receive()
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, 'out')
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_close_of_a_stream_that_is_behind(serve: Serve, loop: str) -> None:
+    """`conn.close` ends an event stream soon, also one that takes nothing of what it lacks."""
+    wsa = serve(loop=loop)
+    with open_stream(wsa):
+        for n in range(40):
+            wsa.triggerEvent('heat', [n, BIG])
+        (conn,) = wsa.connections
+        wait_until(lambda: conn.buffered)
+        conn.close()
+        wait_until(lambda: not wsa.connections)
