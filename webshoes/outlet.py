@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from math import inf
 from typing import Any, Protocol
 
 NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
@@ -49,11 +50,13 @@ class Outlet:
         self.transport = transport
         self._socket: Any = transport.get_extra_info('socket')
         self.sender = sender
-        self.is_paused = False
+        self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
         self.is_lost = False
         self.passed = 0  # bytes
         self._high = high
         self._stalls = stalls
+        if self.is_paused:
+            stalls.watch(self)
 
     @property
     def buffered(self) -> int:
@@ -139,14 +142,14 @@ class Stalls:
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._watched: dict[Outlet, tuple[int, float]] = {}  # the most that was taken, and since when it is no more
+        self._watched: dict[Outlet, tuple[float, float]] = {}  # the most that was taken, and since when it is no more
         self._is_ticking = False
 
     def watch(self, outlet: Outlet) -> None:
         """Look at a connection until its peer has taken all."""
         if self._timeout is None or outlet in self._watched:
             return
-        self._watched[outlet] = -1, self._loop.time()
+        self._watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
         if not self._is_ticking:
             self._is_ticking = True
             self._loop.call_later(self._timeout / LOOKS, self._look)
