@@ -83,7 +83,7 @@ class Outlet:
     def abort(self) -> None:
         """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
         if self._socket is not None:
-            with suppress(OSError):  # it is gone already
+            with suppress(OSError, ValueError):  # it is gone already, as asyncio or uvloop tells it
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         end(self.transport, self._socket)
 
