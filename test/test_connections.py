@@ -390,6 +390,34 @@ def test_no_stall_timeout(serve: Serve, open_peer: OpenPeer) -> None:
         assert read_stalled(stalled, 40)[-1]['ver'] == 40
 
 
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_what_an_earlier_answer_has_left(serve: Serve, loop: str) -> None:
+    """A stream behind an answer that is not taken yet waits for room, where it held the processor."""
+
+    def big(ctx: ws.Context, q: Any) -> str:
+        ctx.req.transport.get_extra_info('socket').setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return BIG[:60_000]
+
+    wsa = serve({'big': big}, loop=loop, limits=ws.Limits(send_buffer=1000, stall_timeout=None))
+    wsa.triggerEvent('heat', BIG)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.settimeout(TIMEOUT)
+        stalled.connect(('127.0.0.1', wsa.port))
+        stalled.sendall(b'GET /cmd/big HTTP/1.1\r\nHost: x\r\n\r\n')
+        stalled.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+        wait_until(lambda: wsa.subscribers('heat'))
+        (conn,) = wsa.connections
+        assert conn.buffered > 1000
+        busy, started = time.process_time(), time.monotonic()
+        while time.monotonic() - started < 0.5:
+            time.sleep(0.1)  # which is what an idle program does
+        assert time.process_time() - busy < 0.25
+        received = b''
+        while BIG.encode() not in received:
+            received += stalled.recv(65536)
+
+
 # --- subscriptions at once ---
 
 
@@ -441,3 +469,16 @@ def test_a_close_is_told(serve: Serve, open_peer: OpenPeer) -> None:
         peer.receive()
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, 'out')
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_close_of_a_stream_that_is_behind(serve: Serve, loop: str) -> None:
+    """`conn.close` ends an event stream soon, also one that takes nothing of what it lacks."""
+    wsa = serve(loop=loop)
+    with open_stream(wsa):
+        for n in range(40):
+            wsa.triggerEvent('heat', [n, BIG])
+        (conn,) = wsa.connections
+        wait_until(lambda: conn.buffered)
+        conn.close()
+        wait_until(lambda: not wsa.connections)

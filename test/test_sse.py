@@ -493,9 +493,7 @@ def test_accept(serve: Serve, accept: str, is_stream: bool) -> None:
 def test_accept_in_several_lines(serve: Serve) -> None:
     """`Accept` may come in several lines, which are one list."""
     lines = b'Accept: application/json\r\nAccept: text/event-stream\r\n'
-    answer = exchange(
-        serve(), b'HEAD /cmd?evt=heat HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n' + lines + b'\r\n'
-    )
+    answer = exchange(serve(), b'HEAD /cmd?evt=heat HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n' + lines + b'\r\n')
     assert b'\r\nContent-Type: text/event-stream\r\n' in answer
 
 

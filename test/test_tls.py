@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from websockets.sync.client import connect
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
+from .faces import dial, until
+from .test_events import frame
 
 
 class Certificates:
@@ -76,3 +79,38 @@ def test_tls_that_cannot_be(given: Any, kind: type[Exception], message: str) -> 
     """What is no certificate is refused when the app is made."""
     with pytest.raises(kind, match=message):
         ws.WebShoesApp('127.0.0.1', 0, ssl=given)
+
+
+def open_stalled(wsa: ws.WebShoesApp, certificates: Certificates) -> socket.socket:
+    """A WebSocket over TLS that listens to the event `heat`, and reads nothing but the handshake."""
+    trusting = ssl.create_default_context(cafile=certificates.authority)
+    connection = trusting.wrap_socket(dial(wsa.port, 4096), server_hostname='127.0.0.1')
+    connection.sendall(
+        b'GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+        b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+    )
+    head = b''
+    while not head.endswith(b'\r\n\r\n'):
+        head += connection.recv(1)
+    connection.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+    until(lambda: wsa.subscribers('heat'))
+    return connection
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_one_that_closes_while_it_takes_nothing(serve: Serve, certificates: Certificates, loop: str) -> None:
+    """Who says goodbye with something on its way, and reads nothing, does not end the watch over the others."""
+    wsa = serve(ssl=certificates.paths, loop=loop, limits=ws.Limits(stall_timeout=0.5))
+    with open_stalled(wsa, certificates) as leaving:
+        (conn,) = wsa.connections
+        for _ in range(2):
+            wsa.triggerEvent('heat', 'x' * 200_000)
+        until(lambda: conn.buffered)
+        leaving.sendall(b'\x88\x82\0\0\0\0\x03\xe8')
+        until(lambda: not wsa.connections)
+        assert conn.buffered >= 0
+        with open_stalled(wsa, certificates):
+            for _ in range(40):
+                wsa.triggerEvent('heat', 'x' * 200_000)
+            until(lambda: not wsa.connections)
+        wsa.stop()

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from math import inf
 from typing import Any, Protocol
 
 NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
@@ -41,27 +42,27 @@ class Outlet:
         stalls: watches whether the peer takes anything.
     """
 
-    __slots__ = ('_high', '_stalls', 'is_lost', 'is_paused', 'passed', 'received', 'sender', 'transport')
+    __slots__ = ('_high', '_socket', '_stalls', 'is_lost', 'is_paused', 'passed', 'received', 'sender', 'transport')
 
     def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
         transport.set_write_buffer_limits(high=high)
         _keep_kernel_queue_short(transport)
         self.transport = transport
+        self._socket: Any = transport.get_extra_info('socket')
         self.sender = sender
-        self.is_paused = False
+        self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
         self.is_lost = False
         self.passed = 0  # bytes
         self.received = 0  # bytes, as its protocol tells
         self._high = high
         self._stalls = stalls
+        if self.is_paused:
+            stalls.watch(self)
 
     @property
     def buffered(self) -> int:
         """Bytes that wait in the transport; from any thread."""
-        for _ in range(10):
-            with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
-                return self.transport.get_write_buffer_size()
-        return 0  # pragma: no cover  # it changed ten times in a row
+        return waiting_in(self.transport)
 
     @property
     def is_blocked(self) -> bool:
@@ -82,11 +83,10 @@ class Outlet:
 
     def abort(self) -> None:
         """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
-        connection: Any = self.transport.get_extra_info('socket')
-        if connection is not None:
-            with suppress(OSError):  # it is gone already
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-        self.transport.abort()
+        if self._socket is not None:
+            with suppress(OSError, ValueError):  # it is gone already, as asyncio or uvloop tells it
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        end(self.transport, self._socket)
 
     def pause(self) -> None:
         """There is no room: what waits is to be taken, in whatever way it was written."""
@@ -102,6 +102,27 @@ class Outlet:
         """The connection is gone."""
         self.is_lost = True
         self.sender.lost()
+
+
+def waiting_in(transport: asyncio.WriteTransport) -> int:
+    """Bytes that wait in a transport; from any thread."""
+    for _ in range(10):
+        with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
+            try:
+                return transport.get_write_buffer_size()
+            except AttributeError:  # under TLS asyncio's has let go of what it holds when it was closed twice
+                return 0
+    return 0  # pragma: no cover  # it changed ten times in a row
+
+
+def end(transport: asyncio.WriteTransport, connection: Any) -> None:
+    """End a connection now; `connection` is its socket, for a transport that has let go of it."""
+    transport.abort()
+    try:
+        transport.get_write_buffer_size()
+    except AttributeError:  # as above: what is left of it goes on alone, unless it cannot
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _keep_kernel_queue_short(transport: asyncio.WriteTransport) -> None:
@@ -122,14 +143,14 @@ class Stalls:
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._watched: dict[Outlet, tuple[int, float]] = {}  # the most that was taken, and since when it is no more
+        self._watched: dict[Outlet, tuple[float, float]] = {}  # the most that was taken, and since when it is no more
         self._is_ticking = False
 
     def watch(self, outlet: Outlet) -> None:
         """Look at a connection until its peer has taken all."""
         if self._timeout is None or outlet in self._watched:
             return
-        self._watched[outlet] = -1, self._loop.time()
+        self._watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
         if not self._is_ticking:
             self._is_ticking = True
             self._loop.call_later(self._timeout / LOOKS, self._look)

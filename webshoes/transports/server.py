@@ -17,7 +17,7 @@ from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
-from webshoes.outlet import Outlet
+from webshoes.outlet import Outlet, end, waiting_in
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -161,12 +161,10 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while (
-            any(transport.get_write_buffer_size() for transport in self._server.transports) and loop.time() < deadline
-        ):
+        while any(map(waiting_in, self._server.transports)) and loop.time() < deadline:
             await asyncio.sleep(POLL)
-        for transport in self._server.transports:
-            transport.abort()
+        for transport, connection in self._server.transports.items():
+            end(transport, connection)
         deadline = loop.time() + POLL * 50
         while self._server.transports and loop.time() < deadline:
             await asyncio.sleep(POLL)
@@ -196,7 +194,7 @@ class _HttpServer(web.Server):
     def __init__(self, handler: Serve, meter: Meter, **settings: Any) -> None:
         super().__init__(handler, **settings)
         self.meter = meter
-        self.transports: set[asyncio.Transport] = set()
+        self.transports: dict[asyncio.Transport, Any] = {}  # and their sockets
         self.addresses: dict[str, int] = {}  # connections of each
         self.heads: dict[_RequestHandler, float] = {}  # since when the head of a request is awaited
         self.bodies: dict[_RequestHandler, tuple[int, float]] = {}  # bytes so far, and since when no more came
@@ -262,7 +260,7 @@ class _RequestHandler(web.RequestHandler):
             return
         super().connection_made(transport)
         self._known = known
-        self._server.transports.add(known)
+        self._server.transports[known] = known.get_extra_info('socket')
         self._server.addresses[self._address] = self._server.addresses.get(self._address, 0) + 1
         self._server.heads[self] = self._loop.time()
 
@@ -270,7 +268,7 @@ class _RequestHandler(web.RequestHandler):
         """End."""
         if self._known is None:
             return
-        self._server.transports.discard(self._known)
+        self._server.transports.pop(self._known, None)
         self._server.addresses[self._address] -= 1
         if not self._server.addresses[self._address]:
             del self._server.addresses[self._address]

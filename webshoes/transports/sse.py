@@ -104,6 +104,7 @@ class _Client:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._is_ending = False
+        self._cut: asyncio.TimerHandle | None = None
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         self._protocol = cast(HasOutlet, request.protocol)
         self._protocol.outlet = self._outlet
@@ -114,6 +115,8 @@ class _Client:
         """End what is subscribed to."""
         self._protocol.outlet = None
         self._feed.close()
+        if self._cut is not None:
+            self._cut.cancel()
 
     async def _subscribe(self, subscription: Subscription[Feed], since: Since | None) -> Position:
         position = self._feed.subscribe(subscription, since)
@@ -274,9 +277,13 @@ class _Client:
             self._loop.call_soon_threadsafe(self._news.set)
 
     def close_soon(self, code: int, reason: str) -> None:
-        """End it; a stream has no close codes."""
+        """Send what there is and end it; a stream has no close codes."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.end)
+            self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        self.end()
+        self._cut = self._cut or self._loop.call_later(FLUSH, self._outlet.abort)
 
 
 class _Places:
