@@ -404,8 +404,8 @@ def test_what_an_earlier_answer_has_left(serve: Serve, loop: str) -> None:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.settimeout(TIMEOUT)
         stalled.connect(('127.0.0.1', wsa.port))
-        stalled.sendall(b'GET /cmd/big HTTP/1.1\r\nHost: x\r\n\r\n')
-        stalled.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+        stalled.sendall(b'GET /cmd/big HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        stalled.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
         wait_until(lambda: wsa.subscribers('heat'))
         (conn,) = wsa.connections
         assert conn.buffered > 1000
