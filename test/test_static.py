@@ -422,3 +422,47 @@ def test_files_beside_threads_that_are_busy(serve: Serve, open_peer: Callable[..
     assert [call(wsa, path).status_code for path in ('/webshoes.js', '/site/a.txt')] == [200, 200]
     gate.set()
     assert [peer.receive()['r'] for _ in range(64)] == [True] * 64
+
+
+def test_a_file_that_becomes_a_link(site: ws.WebShoesApp, root: Path, tmp_path: Path) -> None:
+    """A file that is replaced by a link out, at whatever moment of a request, is not followed; nor is a folder."""
+    done = threading.Event()
+    inside, link, folder_link = tmp_path / 'inside', tmp_path / 'link', tmp_path / 'folder-link'
+
+    def swap() -> None:
+        while not done.is_set():
+            inside.write_bytes(b'inside')
+            inside.replace(root / 'a.txt')
+            link.symlink_to(tmp_path / 'secret.txt')
+            link.replace(root / 'a.txt')
+            (root / 'bare').rename(tmp_path / 'aside')
+            folder_link.symlink_to(tmp_path / 'rooted')
+            folder_link.rename(root / 'bare')
+            (root / 'bare').unlink()
+            (tmp_path / 'aside').rename(root / 'bare')
+
+    (root / 'bare' / 'secret.txt').write_bytes(b'inside')
+    thread = threading.Thread(target=swap)
+    thread.start()
+    found = set()
+    try:
+        with requests.Session() as session:
+            for _ in range(400):
+                for path in ('a.txt', 'bare/secret.txt'):
+                    found.add(session.get(f'{site.url}/site/{path}', timeout=TIMEOUT).content)
+    finally:
+        done.set()
+        thread.join()
+    assert SECRET not in found
+    assert b'inside' in found
+
+
+def test_files_are_closed(site: ws.WebShoesApp) -> None:
+    """Files that were served, asked about by HEAD, or found unchanged are open no more."""
+    tag = call(site, '/site/a.txt').headers['ETag']
+    before = len(list(Path('/proc/self/fd').iterdir()))
+    for _ in range(30):
+        call(site, '/site/a.txt')
+        call(site, '/site/a.txt', 'HEAD')
+        assert call(site, '/site/a.txt', **{'If-None-Match': tag}).status_code == 304
+    assert len(list(Path('/proc/self/fd').iterdir())) < before + 30
