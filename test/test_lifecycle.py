@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 from test.conftest import TIMEOUT, Peer, Serve
+from test.test_events import open_stalled
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
 
@@ -785,3 +787,36 @@ def test_a_value_from_before_start_waits_for_who_comes(serve: Serve, open_peer: 
     peer = open_peer(wsa)
     assert peer.subscribe('state')['epoch'] == epoch
     assert peer.receive()['r'] == 1
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures('many_files', 'patience')
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_stop_with_a_thousand_connections(serve: Serve, loop: str) -> None:
+    """Of a thousand live connections each WebSocket is closed with 1001, each stream ends, and the port is free."""
+    wsa, each = serve(loop=loop, limits=ws.Limits(stop_timeout=TIMEOUT)), 500
+    port = wsa.port
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(open_stalled(wsa)) for _ in range(each)]
+        streams = [stack.enter_context(socket.create_connection(('127.0.0.1', port), TIMEOUT)) for _ in range(each)]
+        for stream in streams:
+            stream.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
+        for stream in streams:
+            stream.recv(1)
+        assert len(wsa.connections) == 2 * each
+        wsa.stop()
+        assert wsa.connections == []
+        assert [connection.recv(4) for connection in sockets] == [b'\x88\x18\x03\xe9'] * each
+        for stream in streams:
+            with stream.makefile('rb') as file:
+                assert file.read().endswith(b'\r\n0\r\n\r\n')
+        with socket.socket() as probe:
+            assert probe.connect_ex(('127.0.0.1', port)) != 0
