@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,30 @@ def test_one_that_closes_while_it_takes_nothing(serve: Serve, certificates: Cert
                 wsa.triggerEvent('heat', 'x' * 200_000)
             until(lambda: not wsa.connections)
         wsa.stop()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere it is not known what the transport below TLS holds')
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_slow_client_is_not_a_dead_one(serve: Serve, certificates: Certificates, loop: str) -> None:
+    """Who takes a little again and again is kept, far longer than `stall_timeout`; who stops taking is given up."""
+    wsa = serve(ssl=certificates.paths, loop=loop, limits=ws.Limits(stall_timeout=1.0))
+    with open_stalled(wsa, certificates) as slow:
+        for _ in range(3):
+            wsa.triggerEvent('heat', 'x' * 1_000_000)
+        (conn,) = wsa.connections
+        started = time.monotonic()
+        while time.monotonic() - started < 4:
+            slow.recv(4096)
+            time.sleep(0.02)  # which is what makes it slow
+        assert wsa.connections == [conn]
+        until(lambda: not wsa.connections)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere it is not known what the transport below TLS holds')
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_one_value_that_is_not_taken(serve: Serve, certificates: Certificates, loop: str) -> None:
+    """Who takes nothing of a single large value is given up too, though all of it has left the TLS layer."""
+    wsa = serve(ssl=certificates.paths, loop=loop, limits=ws.Limits(stall_timeout=0.5))
+    with open_stalled(wsa, certificates):
+        wsa.triggerEvent('heat', 'x' * 6_000_000)
+        until(lambda: not wsa.connections)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from contextlib import suppress
 from math import inf
 from typing import Any, Protocol
 
 NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
 LOOKS = 4  # how often within `stall_timeout` it is looked at
+TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_bytes
 
 
 class Sender(Protocol):
@@ -42,13 +44,25 @@ class Outlet:
         stalls: watches whether the peer takes anything.
     """
 
-    __slots__ = ('_high', '_socket', '_stalls', 'is_lost', 'is_paused', 'passed', 'received', 'sender', 'transport')
+    __slots__ = (
+        '_high',
+        '_is_tls',
+        '_socket',
+        '_stalls',
+        'is_lost',
+        'is_paused',
+        'passed',
+        'received',
+        'sender',
+        'transport',
+    )
 
     def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
         transport.set_write_buffer_limits(high=high)
         _keep_kernel_queue_short(transport)
         self.transport = transport
         self._socket: Any = transport.get_extra_info('socket')
+        self._is_tls = transport.get_extra_info('ssl_object') is not None
         self.sender = sender
         self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
         self.is_lost = False
@@ -75,6 +89,21 @@ class Outlet:
         if self.is_blocked:
             return 0
         return max(self._high + 1 - self.transport.get_write_buffer_size(), 0)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many bytes were taken, from whatever point on, and how many wait.
+
+        Under TLS the transport below holds some that no loop tells of, and takes more only when it is nearly empty: so
+        the kernel is asked, where it can be.
+        """
+        waiting = self.buffered
+        if self._is_tls and sys.platform == 'linux':
+            with suppress(OSError, ValueError, struct.error):  # it is gone already; the kernel is an old one
+                info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+                taken, unsent = TCP_INFO.unpack(info)
+                return taken, waiting + unsent
+        return self.passed - waiting, waiting
 
     def passes(self, size: int) -> None:
         """So many bytes were written."""
@@ -159,8 +188,7 @@ class Stalls:
         assert self._timeout is not None
         now = self._loop.time()
         for outlet, (most, since) in list(self._watched.items()):
-            waiting = 0 if outlet.is_lost else outlet.buffered
-            taken = outlet.passed - waiting
+            taken, waiting = (0, 0) if outlet.is_lost else outlet.progress
             if not waiting:
                 del self._watched[outlet]
             elif taken > most:
