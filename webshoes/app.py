@@ -262,7 +262,7 @@ class WebShoesApp:
     @property
     def url(self) -> str:
         """Where a program on this machine finds the server: `http://127.0.0.1:15801`."""
-        everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
+        everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104  # nosec B104
         host = everywhere.get(self._parts.addr, self._parts.addr)
         scheme = 'http' if self._parts.tls is None else 'https'
         return f'{scheme}://[{host}]:{self.port}' if ':' in host else f'{scheme}://{host}:{self.port}'

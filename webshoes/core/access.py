@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import Struct
 
+REMEMBERED = 256  # hosts and origins that need not be taken apart again
 PORTS = {'http': 80, 'ws': 80, 'https': 443, 'wss': 443}
 
 
@@ -147,6 +149,7 @@ def _plain(origin: str) -> str:
     return f'{scheme}://{host.name}:{host.port}'
 
 
+@lru_cache(REMEMBERED)
 def parse_origin(origin: str) -> tuple[str, Host] | None:
     """Scheme and host of an origin, `None` where it is none (`null` too)."""
     scheme, mark, rest = origin.partition('://')
@@ -157,6 +160,7 @@ def parse_origin(origin: str) -> tuple[str, Host] | None:
     return scheme, Host(host.name, host.port if host.port is not None else PORTS.get(scheme))
 
 
+@lru_cache(REMEMBERED)
 def parse_host(text: str) -> Host | None:
     """The `Host` header (RFC 9110 section 7.2), `None` where it is none."""
     name, port = text, ''

@@ -165,7 +165,8 @@ def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], whe
         code = inspect.unwrap(getattr(fn, 'func', fn))
         code = code if hasattr(code, '__globals__') else type(code).__call__  # an object that can be called
         try:
-            annotation = eval(annotation, getattr(code, '__globals__', {}))  # noqa: S307  # as typing.get_type_hints does
+            scope = getattr(code, '__globals__', {})
+            annotation = eval(annotation, scope)  # noqa: S307  # nosec B307  # as typing.get_type_hints does
         except Exception as exc:
             raise TypeError(
                 f"'{where}' annotates q with {annotation!r}, which is not to be had where it stands: {exc}"
