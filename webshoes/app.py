@@ -225,7 +225,7 @@ class WebShoesApp:
 
     def subscribers(self, event: str) -> list[Connection]:
         """Those of `connections` that are subscribed to an event, each once; from any thread."""
-        there = self.connections
+        there = set(self.connections)
         return [feed.ctx.conn for feed in self._parts.store.subscribers(event) if feed.ctx.conn in there]
 
     def stats(self) -> dict[str, Any]:

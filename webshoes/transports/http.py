@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -265,7 +266,8 @@ class _Link:
     def close_soon(self, code: int, reason: str) -> None:
         """End it without another word."""
         if self._transport is not None:
-            self._loop.call_soon_threadsafe(self._transport.close)
+            with suppress(RuntimeError):  # the loop is closed, and the connection with it
+                self._loop.call_soon_threadsafe(self._transport.close)
 
     @property
     def buffered(self) -> int:
