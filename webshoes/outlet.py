@@ -122,6 +122,10 @@ class Outlet:
         self.is_paused = True
         self._stalls.watch(self)
 
+    def leave(self) -> None:
+        """The sender has done; what follows on the same connection is not counted here."""
+        self._stalls.forget(self)
+
     def resume(self) -> None:
         """There is room again."""
         self.is_paused = False
@@ -183,6 +187,10 @@ class Stalls:
         if not self._is_ticking:
             self._is_ticking = True
             self._loop.call_later(self._timeout / LOOKS, self._look)
+
+    def forget(self, outlet: Outlet) -> None:
+        """Look at a connection no more."""
+        self._watched.pop(outlet, None)
 
     def _look(self) -> None:
         assert self._timeout is not None

@@ -114,6 +114,7 @@ class _Client:
     def leave(self) -> None:
         """End what is subscribed to."""
         self._protocol.outlet = None
+        self._outlet.leave()
         self._feed.close()
         if self._cut is not None:
             self._cut.cancel()

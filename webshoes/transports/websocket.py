@@ -247,6 +247,7 @@ class _Peer:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return message
             if message.type is WSMsgType.PING:
+                self._outlet.passes(len(message.data) + 2)
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
