@@ -820,3 +820,30 @@ def test_stop_with_a_thousand_connections(serve: Serve, loop: str) -> None:
                 assert file.read().endswith(b'\r\n0\r\n\r\n')
         with socket.socket() as probe:
             assert probe.connect_ex(('127.0.0.1', port)) != 0
+
+
+@pytest.mark.usefixtures('many_files')
+def test_connections_that_come_while_it_stops(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is accepted in the moment of the stop is closed as well, not left to the garbage collector."""
+    left: list[object] = []
+    monkeypatch.setattr(sys, 'unraisablehook', lambda unraisable: left.append(unraisable.exc_value))
+    for _ in range(3):
+        wsa, done = serve(loop='asyncio'), threading.Event()
+        port, came = wsa.port, threading.Semaphore(0)
+
+        def storm(port: int, done: threading.Event, came: threading.Semaphore) -> None:
+            while not done.is_set():
+                with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), 1):
+                    came.release()
+
+        threads = [threading.Thread(target=storm, args=(port, done, came)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            came.acquire()
+        wsa.stop()
+        done.set()
+        for thread in threads:
+            thread.join()
+    gc.collect()
+    assert left == []

@@ -21,6 +21,7 @@ from webshoes.outlet import Outlet, end, waiting_in
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
 LOOKS = 4  # how often within the shortest patience the slow are looked at
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 POLL = 0.01  # seconds between two looks at whether the handlers are done
@@ -138,7 +139,7 @@ class Server:
     async def close(self, last: Callable[[], None]) -> None:
         """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""
         self._stopping = True
-        self._listener.close()
+        await self._stop_accepting()
         faces = self._http, self._websockets
         for face in faces:
             face.stop()
@@ -153,6 +154,16 @@ class Server:
         self._server.pre_shutdown()
         await self._server.shutdown(eighth / 2)  # aiohttp takes twice this: for the handlers, and for their tasks
         await self._end_connections(eighth)
+
+    async def _stop_accepting(self) -> None:
+        """Listen no more, when what was accepted has come to be: asyncio would fall over its server that is closed."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for listening in self._listener.sockets:
+                loop.remove_reader(listening.fileno())
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        self._listener.close()
 
     async def _end_connections(self, timeout: float) -> None:
         """Let connections send what they hold, end those that are left, and let the loop see it.
