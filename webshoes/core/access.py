@@ -15,6 +15,7 @@ from msgspec import Struct
 
 REMEMBERED = 256  # hosts and origins that need not be taken apart again
 PORTS = {'http': 80, 'ws': 80, 'https': 443, 'wss': 443}
+LONGEST = 253  # letters of a domain name (RFC 1035 section 2.3.4)
 
 
 class Host(Struct, frozen=True):
@@ -106,6 +107,8 @@ class Access:
 
 
 def _listed(given: Iterable[str], what: str) -> list[str]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f'{what} is a list of texts, not {given!r}')
     found = [given] if isinstance(given, str) else list(given)
     for one in found:
         if not isinstance(one, str):
@@ -171,8 +174,11 @@ def parse_host(text: str) -> Host | None:
         port = port[1:]
     elif ':' in text:
         name, _, port = text.partition(':')
-    name = name.lower().removesuffix('.')
-    if not name or not name.isascii() or any(letter in '/?#@\\[] ,' or letter < '!' for letter in name):
+    name = name.removesuffix('.')
+    if not name.isascii() or len(name) > LONGEST or '' in name.split('.'):
+        return None
+    name = name.lower()  # not before: there are letters elsewhere whose lower case is ASCII
+    if any(letter in '/?#@\\[] ,*' or not '!' <= letter <= '~' for letter in name):
         return None
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5):
         return None
