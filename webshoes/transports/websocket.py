@@ -130,11 +130,14 @@ class WebSockets:
         try:
             async with asyncio.timeout(self._on.limits.auth_timeout):
                 data = await peer.first_text()
-            message = codec.decode(data) if data is not None else None
-            await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
-        except (TimeoutError, UnicodeDecodeError):
+        except TimeoutError:
             self._on.meter.met('auth_timeout')
             return Error(401, 'No login came in time')
+        try:
+            message = codec.decode(data) if data is not None else None
+            await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
+        except UnicodeDecodeError:
+            return Error(401, 'The first message is no login')
         except Exception as exc:
             refusal = self._on.dispatcher.error(exc, 'auth')
             return refusal if refusal.code != 400 else Error(401, 'The first message is no login')
