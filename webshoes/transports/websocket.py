@@ -373,7 +373,7 @@ class _Peer:
         """Close now; what was written before is sent, as long as `GIVE_UP` allows."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP):
-                await self._ws.close(code=code, message=reason.encode()[:123])
+                await self._ws.close(code=code, message=_whole(reason))
                 while not self._outlet.is_lost:
                     await self._wait_for_progress(None)
         self.abort()
@@ -395,6 +395,11 @@ def _has_token(request: web.BaseRequest) -> bool:
     """Whether a handshake brings a login with it."""
     offered = request.headers.get('Sec-WebSocket-Protocol', '').split(',')
     return 'Authorization' in request.headers or any(it.strip() not in ('', SUBPROTOCOL) for it in offered)
+
+
+def _whole(reason: str) -> bytes:
+    """As much of a reason as a close may have (RFC 6455 section 5.5), to the end of a letter."""
+    return reason.encode()[:123].decode(errors='ignore').encode()
 
 
 def _kind(message: bytes | bytearray) -> WSMsgType:
