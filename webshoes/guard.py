@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from webshoes.core.access import Access, Asking
+from webshoes.core.access import Access, Asking, host_setting, origin_setting
 from webshoes.core.auth import REFUSED, BearerLogin, Login
 from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
@@ -53,14 +53,10 @@ class Guard:
         """
         asking = _asking(request)
         if not self._access.takes_host(asking):
-            self._tell(
-                f'host {asking.host!r} was refused',
-                'hosts',
-                (asking.host or '').rpartition(':')[0] or asking.host,
-            )
+            self._tell(f'host {asking.host!r} was refused', 'hosts', host_setting(asking.host or ''))
             raise Error(403, 'This host is not served')
         if self._access.is_unlisted(asking):
-            self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', asking.host)
+            self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', host_setting(asking.host or ''))
 
     def check_origin(self, request: Request, is_page: bool = False) -> None:
         """Refuse a page of another origin.
@@ -71,7 +67,7 @@ class Guard:
         asking = _asking(request)
         if not self._access.takes_origin(asking, is_page):
             if asking.origin is not None:
-                self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', asking.origin)
+                self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', origin_setting(asking.origin))
             else:
                 self._tell('a page of another origin, which the browser does not name, was refused', 'origins', '*')
             raise Error(403, 'Pages of this origin are not let in')
@@ -104,7 +100,9 @@ class Guard:
         return headers
 
     def _tell(self, what: str, setting: str, value: str | None) -> None:
-        line = f'{what[:300]}; to let it in: WebShoesApp(..., {setting}=[{(value or "")[:200]!r}])'
+        line = what[:300]
+        if value is not None:
+            line += f'; to let it in: WebShoesApp(..., {setting}=[{value!r}])'
         if line not in self._told and len(self._told) < REMEMBERED:
             self._told.add(line)
             log.warning('%s', line)
