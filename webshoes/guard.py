@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from webshoes.core.access import Access, Asking
+from webshoes.core.access import Access, Asking, host_setting, origin_setting
 from webshoes.core.auth import REFUSED, BearerLogin, Login
 from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
-from webshoes.core.errors import Error
+from webshoes.core.errors import Error, is_answer
 from webshoes.core.handler import Function
-from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.log import log
 
 REMEMBERED = 1000  # refusals that are told once
@@ -33,14 +33,14 @@ class Guard:
     Args:
         access: which hosts and origins may ask.
         auth: finds the user; `None` lets everybody in.
-        dispatcher, limits: the app's.
+        dispatcher, meter: the app's.
     """
 
-    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, limits: Limits) -> None:
+    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, meter: Meter) -> None:
         self._access = access
         self._auth = auth
         self._dispatcher = dispatcher
-        self._limits = limits
+        self._meter = meter
         self._told: set[str] = set()
 
     # --- host and origin ---
@@ -53,14 +53,10 @@ class Guard:
         """
         asking = _asking(request)
         if not self._access.takes_host(asking):
-            self._tell(
-                f'host {asking.host!r} was refused',
-                'hosts',
-                (asking.host or '').rpartition(':')[0] or asking.host,
-            )
+            self._tell(f'host {asking.host!r} was refused', 'hosts', host_setting(asking.host or ''))
             raise Error(403, 'This host is not served')
         if self._access.is_unlisted(asking):
-            self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', asking.host)
+            self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', host_setting(asking.host or ''))
 
     def check_origin(self, request: Request, is_page: bool = False) -> None:
         """Refuse a page of another origin.
@@ -71,7 +67,7 @@ class Guard:
         asking = _asking(request)
         if not self._access.takes_origin(asking, is_page):
             if asking.origin is not None:
-                self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', asking.origin)
+                self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', origin_setting(asking.origin))
             else:
                 self._tell('a page of another origin, which the browser does not name, was refused', 'origins', '*')
             raise Error(403, 'Pages of this origin are not let in')
@@ -104,7 +100,9 @@ class Guard:
         return headers
 
     def _tell(self, what: str, setting: str, value: str | None) -> None:
-        line = f'{what[:300]}; to let it in: WebShoesApp(..., {setting}=[{(value or "")[:200]!r}])'
+        line = what[:300]
+        if value is not None:
+            line += f'; to let it in: WebShoesApp(..., {setting}=[{value!r}])'
         if line not in self._told and len(self._told) < REMEMBERED:
             self._told.add(line)
             log.warning('%s', line)
@@ -144,17 +142,25 @@ class Guard:
     async def _accept(self, ctx: Context, ask: Callable[[Function], Any]) -> None:
         assert self._auth is not None
         try:
-            async with asyncio.timeout(self._limits.auth_timeout) as limit:
-                user = ask(self._auth)
-                if is_pending(user):
-                    user = await user
-        except TimeoutError:
-            if limit.expired():
-                raise Error(408, 'The login took too long') from None
-            raise
+            user = await self._in_time(ask, self._auth)
+        except Exception as exc:
+            if is_answer(exc):
+                raise
+            raise self._dispatcher.error(exc, self._auth.name) from None
         if user is None:
             raise REFUSED
         ctx.conn.user = user
+
+    async def _in_time(self, ask: Callable[[Function], Any], auth: Function) -> Any:
+        try:
+            async with asyncio.timeout(self._meter.limits.auth_timeout) as limit:
+                user = ask(auth)
+                return await user if is_pending(user) else user
+        except TimeoutError:
+            if not limit.expired():  # it was raised by `auth`
+                raise
+            self._meter.met('auth_timeout')
+            raise Error(408, 'The login took too long') from None
 
 
 def _asking(request: Request) -> Asking:

@@ -8,6 +8,7 @@ point to this machine (DNS rebinding) is known by `Host`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from msgspec import Struct
 
 REMEMBERED = 256  # hosts and origins that need not be taken apart again
 PORTS = {'http': 80, 'ws': 80, 'https': 443, 'wss': 443}
+SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]{0,99}')  # RFC 3986 section 3.1
+LONGEST = 253  # letters of a domain name (RFC 1035 section 2.3.4)
 
 
 class Host(Struct, frozen=True):
@@ -106,6 +109,8 @@ class Access:
 
 
 def _listed(given: Iterable[str], what: str) -> list[str]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f'{what} is a list of texts, not {given!r}')
     found = [given] if isinstance(given, str) else list(given)
     for one in found:
         if not isinstance(one, str):
@@ -140,6 +145,19 @@ def check_host(host: str) -> str:
     return found.name
 
 
+def host_setting(host: str) -> str | None:
+    """What to list in `hosts` for a `Host` header, `None` if nothing would let it in."""
+    found = parse_host(host)
+    if found is None:
+        return None
+    return f'[{found.name}]' if ':' in found.name else found.name
+
+
+def origin_setting(origin: str) -> str | None:
+    """What to list in `origins` for an `Origin` header, `None` if nothing would let it in."""
+    return origin if origin == 'null' or parse_origin(origin) is not None else None
+
+
 def _plain(origin: str) -> str:
     """An origin with its port, by which equal ones are equal."""
     found = parse_origin(origin)
@@ -154,9 +172,9 @@ def parse_origin(origin: str) -> tuple[str, Host] | None:
     """Scheme and host of an origin, `None` where it is none (`null` too)."""
     scheme, mark, rest = origin.partition('://')
     host = parse_host(rest)
-    scheme = scheme.lower()
-    if not mark or host is None or not scheme.replace('-', 'a').replace('+', 'a').replace('.', 'a').isalnum():
+    if not mark or host is None or SCHEME.fullmatch(scheme) is None:
         return None
+    scheme = scheme.lower()
     return scheme, Host(host.name, host.port if host.port is not None else PORTS.get(scheme))
 
 
@@ -171,8 +189,11 @@ def parse_host(text: str) -> Host | None:
         port = port[1:]
     elif ':' in text:
         name, _, port = text.partition(':')
-    name = name.lower().removesuffix('.')
-    if not name or not name.isascii() or any(letter in '/?#@\\[] ,' or letter < '!' for letter in name):
+    name = name.removesuffix('.')
+    if not name.isascii() or len(name) > LONGEST or '' in name.split('.'):
+        return None
+    name = name.lower()  # not before: there are letters elsewhere whose lower case is ASCII
+    if any(letter in '/?#@\\[] ,*' or not '!' <= letter <= '~' for letter in name):
         return None
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5):
         return None

@@ -48,11 +48,17 @@ def from_exception(exc: BaseException, on_failure: Callable[[BaseException], Non
     """
     if isinstance(exc, Error):
         return exc
-    if getattr(type(exc), '__http_exception__', False):  # aiohttp.web.HTTPException, which the core does not import
+    if is_answer(exc):
         with suppress(Exception):  # one that was made wrongly is a failure like any other
             return _from_http(exc)
     on_failure(exc)
     return Error(500, SERVER_ERROR)
+
+
+def is_answer(exc: BaseException) -> bool:
+    """Whether an exception is meant for the client, and no failure."""
+    # aiohttp.web.HTTPException, which the core does not import, has this mark
+    return isinstance(exc, Error) or getattr(type(exc), '__http_exception__', False)
 
 
 def _from_http(exc: Any) -> Error:

@@ -126,7 +126,8 @@ class Http:
         entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
         names = self._event_names(request, entry) if entry is not None else []
         handler = match.target if match is not None and isinstance(match.target, Handler) else None
-        builtin = self._files.builtin(request.path)
+        is_named = match is not None and match.entry.sub == request.path[1:]  # which comes before a file of the package
+        builtin = None if is_named else self._files.builtin(request.path)
         if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
             self._guard.check_origin(request, handler is not None and handler.is_page and not names)
         connection = _connection(request)
@@ -169,12 +170,9 @@ class Http:
             return None
 
     async def _comes_first(self, match: Match | None, path: str) -> bool:
-        """Whether what is registered comes before a file of the package: an entry of its name, an existing file."""
-        if match is None:
-            return False
-        if match.entry.sub == path[1:]:
-            return True
-        return isinstance(match.target, Folder) and await self._files.has(match.target, _below(match, path))
+        """Whether an existing file of a folder comes before a file of the package."""
+        folder = match.target if match is not None else None
+        return match is not None and isinstance(folder, Folder) and await self._files.has(folder, _below(match, path))
 
     async def _call(self, match: Match, handler: Handler, ctx: Context, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == 'OPTIONS' and not handler.takes('OPTIONS'):
@@ -238,6 +236,7 @@ class Http:
     def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
             exc.headers['Server'] = HEADERS['Server']
+            self._readable(request, exc)
             raise exc
         if exc is request.content.exception() and not isinstance(exc, Error):  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')

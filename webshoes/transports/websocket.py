@@ -130,11 +130,14 @@ class WebSockets:
         try:
             async with asyncio.timeout(self._on.limits.auth_timeout):
                 data = await peer.first_text()
-            message = codec.decode(data) if data is not None else None
-            await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
-        except (TimeoutError, UnicodeDecodeError):
+        except TimeoutError:
             self._on.meter.met('auth_timeout')
             return Error(401, 'No login came in time')
+        try:
+            message = codec.decode(data) if data is not None else None
+            await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
+        except UnicodeDecodeError:
+            return Error(401, 'The first message is no login')
         except Exception as exc:
             refusal = self._on.dispatcher.error(exc, 'auth')
             return refusal if refusal.code != 400 else Error(401, 'The first message is no login')
@@ -370,7 +373,7 @@ class _Peer:
         """Close now; what was written before is sent, as long as `GIVE_UP` allows."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP):
-                await self._ws.close(code=code, message=reason.encode()[:123])
+                await self._ws.close(code=code, message=_whole(reason))
                 while not self._outlet.is_lost:
                     await self._wait_for_progress(None)
         self.abort()
@@ -392,6 +395,11 @@ def _has_token(request: web.BaseRequest) -> bool:
     """Whether a handshake brings a login with it."""
     offered = request.headers.get('Sec-WebSocket-Protocol', '').split(',')
     return 'Authorization' in request.headers or any(it.strip() not in ('', SUBPROTOCOL) for it in offered)
+
+
+def _whole(reason: str) -> bytes:
+    """As much of a reason as a close may have (RFC 6455 section 5.5), to the end of a letter."""
+    return reason.encode()[:123].decode(errors='ignore').encode()
 
 
 def _kind(message: bytes | bytearray) -> WSMsgType:
