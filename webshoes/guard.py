@@ -12,7 +12,7 @@ from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Function
-from webshoes.core.limits import Limits
+from webshoes.core.meter import Meter
 from webshoes.log import log
 
 REMEMBERED = 1000  # refusals that are told once
@@ -33,14 +33,14 @@ class Guard:
     Args:
         access: which hosts and origins may ask.
         auth: finds the user; `None` lets everybody in.
-        dispatcher, limits: the app's.
+        dispatcher, meter: the app's.
     """
 
-    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, limits: Limits) -> None:
+    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, meter: Meter) -> None:
         self._access = access
         self._auth = auth
         self._dispatcher = dispatcher
-        self._limits = limits
+        self._meter = meter
         self._told: set[str] = set()
 
     # --- host and origin ---
@@ -144,12 +144,13 @@ class Guard:
     async def _accept(self, ctx: Context, ask: Callable[[Function], Any]) -> None:
         assert self._auth is not None
         try:
-            async with asyncio.timeout(self._limits.auth_timeout) as limit:
+            async with asyncio.timeout(self._meter.limits.auth_timeout) as limit:
                 user = ask(self._auth)
                 if is_pending(user):
                     user = await user
         except TimeoutError:
             if limit.expired():
+                self._meter.met('auth_timeout')
                 raise Error(408, 'The login took too long') from None
             raise
         if user is None:
