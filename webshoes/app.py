@@ -86,20 +86,21 @@ class WebShoesApp:
             limits = dataclasses.replace(limits, max_ws_msg_size=self.opts.get('max_ws_msg_size'))
         if self.opts.get('verbose'):
             log_to_stderr()
+        meter = Meter(limits)
         self._parts = Parts(
             wsa=self,
             opts=self.opts,
             addr=addr,
             port=port,
             limits=limits,
-            meter=Meter(limits),
+            meter=meter,
             access=Access(origins, hosts, is_loopback(addr)),
             auth=None if auth is None else compile_function(auth, 'auth', 'ctx'),
             compress=compress,
             new_loop=loop_factory(loop),
             tls=tls_context(ssl),
             registry=Registry(),
-            store=Store(limits, threading.RLock(), secrets.token_urlsafe(6)),
+            store=Store(limits, threading.RLock(), secrets.token_urlsafe(6), meter.met),
             hooks=Hooks(),
             journal=Journal(time.monotonic),
         )
@@ -312,6 +313,7 @@ class WebShoesApp:
             if self._run is not run:  # it was stopped while this waited
                 return
             if not run.thread.close(self._parts.limits.stop_timeout):
+                self._parts.meter.met('stop_timeout')
                 log.error(
                     'the server did not stop in %g seconds: a handler blocks its loop', self._parts.limits.stop_timeout
                 )

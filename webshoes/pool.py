@@ -25,16 +25,18 @@ NO_LATE_THREADS = (3, 12) <= sys.version_info < (3, 12, 3)
 class DaemonPool(ThreadPoolExecutor):
     """An executor of daemon threads, at most `max_threads` of them, made as they are needed.
 
-    A ThreadPoolExecutor by name alone, since a loop's default executor has to be one.
+    A ThreadPoolExecutor by name alone, since a loop's default executor has to be one. `on_wait` is called where work
+    has to wait for a thread.
     """
 
-    def __init__(self, max_threads: int, name: str) -> None:
+    def __init__(self, max_threads: int, name: str, on_wait: Callable[[], None] = lambda: None) -> None:
         super().__init__(max_threads, name)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._members: set[threading.Thread] = set()
         self._guard = threading.Lock()
         self._closed = False
+        self._on_wait = on_wait
         for _ in range(max_threads if NO_LATE_THREADS else 0):  # pragma: no cover  # three Pythons alone
             self._add_thread()
             self._idle.release()
@@ -67,8 +69,11 @@ class DaemonPool(ThreadPoolExecutor):
             if self._closed:
                 raise RuntimeError('the pool was shut down')
             self._work.put(work)
-            if not self._idle.acquire(blocking=False) and len(self._members) < self._max_workers:
-                self._add_thread()
+            if not self._idle.acquire(blocking=False):
+                if len(self._members) < self._max_workers:
+                    self._add_thread()
+                else:
+                    self._on_wait()
         return future
 
     def _add_thread(self) -> None:

@@ -78,7 +78,7 @@ class Run:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker')
+        self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker', partial(parts.meter.met, 'max_threads'))
         files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
         self.thread = LoopThread(self._open, parts.new_loop, self._pool, files)
         self.port: int | None = None
@@ -91,7 +91,7 @@ class Run:
             clock=time.perf_counter,
             in_thread=partial(loop.run_in_executor, self._pool),
             on_failure=parts.journal.failure,
-            on_slow=parts.journal.slow,
+            on_slow=self._slow,
             slow=parts.limits.slow_handler,
         )
         spawn, stalls = spawner(loop), Stalls(parts.limits.stall_timeout)
@@ -118,6 +118,10 @@ class Run:
         parts.store.wake = self._fanout.request
         self._fanout.flush()  # what was triggered while there was no loop
         return partial(self._close, server)
+
+    def _slow(self, name: str, seconds: float) -> None:
+        self._parts.meter.met('slow_handler')
+        self._parts.journal.slow(name, seconds)
 
     def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)

@@ -113,19 +113,27 @@ class Store:
         lock: held whenever an event is read or changed; reentrant, as a signal handler may trigger while its thread
             holds it. `contextlib.nullcontext()` where one thread is all there is.
         epoch: the name of the history that begins with this store, random.
+        met: told of `history` or `history_bytes` for each version that goes.
 
     Attributes:
         lock: as given.
         wake: called, under the lock, when there is something to be asked of `take_changed`; not again until it was.
     """
 
-    def __init__(self, limits: Limits, lock: AbstractContextManager[Any], epoch: str) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        lock: AbstractContextManager[Any],
+        epoch: str,
+        met: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.wake: Callable[[], None] = lambda: None
         self.lock = lock
         self._triggering: FrameType | None = None
         self._deferred: deque[_Trigger] = deque()
         self._limits = limits
         self._epoch = epoch
+        self._met = met
         self._events: dict[str, _Event] = {}
         self._changed: dict[str, None] = {}
 
@@ -268,8 +276,15 @@ class Store:
         return event
 
     def _trim(self, event: _Event) -> None:
-        while len(event.log) > 1 and (len(event.log) > event.history or event.log_bytes > self._limits.history_bytes):
+        while len(event.log) > 1:
+            if len(event.log) > event.history:
+                limit = 'history'
+            elif event.log_bytes > self._limits.history_bytes:
+                limit = 'history_bytes'
+            else:
+                return
             event.log.popleft()
+            self._met(limit)
 
     def _forget_if_empty(self, name: str, event: _Event) -> None:
         if not (event.ver or event.subscriptions or event.configured):

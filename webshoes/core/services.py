@@ -8,6 +8,7 @@ from webshoes.core.calls import CallServices
 from webshoes.core.connection import Connection
 from webshoes.core.events import Store
 from webshoes.core.hooks import Teller
+from webshoes.core.names import check_name
 from webshoes.core.registry import Registry
 
 
@@ -26,3 +27,13 @@ class Services(CallServices, frozen=True, kw_only=True):
     teller: Teller
     connections: dict[str, Connection]
     new_id: Callable[[], str]
+
+    def check_name(self, name: object, what: str) -> str:
+        """An event's name or a uid, as a client sent it.
+
+        Raises:
+            Error: 400, it is no text, empty or too long.
+        """
+        if isinstance(name, str):
+            self.meter.over('max_name', len(name))
+        return check_name(name, self.limits.max_name, what)

@@ -16,7 +16,7 @@ from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
-from webshoes.core.names import check_name, check_since
+from webshoes.core.names import check_since
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
@@ -148,6 +148,8 @@ class Session:
     def _check_tid(self, message: Message, field: str) -> Tid:
         tid: Tid = message[field]
         if not self._is_tid(tid):
+            if isinstance(tid, str):
+                self._on.meter.met('max_name')
             raise Error(400, f"'{field}' is a number, or a text of at most {self._limits.max_name} characters")
         return tid
 
@@ -172,8 +174,8 @@ class Session:
     # --- subscriptions ---
 
     def _subscription(self, entry: Entry, message: Message, tid: Tid, size: int) -> None:
-        name = check_name(message[entry.evt], self._limits.max_name, entry.evt)
-        uid = check_name(message['uid'], self._limits.max_name, 'uid') if 'uid' in message else None
+        name = self._on.check_name(message[entry.evt], entry.evt)
+        uid = self._on.check_name(message['uid'], 'uid') if 'uid' in message else None
         off = message.get('off', False)
         if not isinstance(off, bool):
             raise Error(400, "'off' is true or false")

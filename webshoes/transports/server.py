@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any, Protocol, cast
 
-from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, web
+from aiohttp import EMPTY_PAYLOAD, BodyPartReader, HttpVersion11, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
@@ -123,8 +124,8 @@ class Server:
         try:
             protocol.begin(request)
             return await self._dispatch(request)
-        except Error as exc:
-            return _refusal(exc)
+        except Error as exc:  # on a connection that goes on: a new one might have what this one may not
+            return _answer(exc)
         finally:
             protocol.end()
 
@@ -147,6 +148,8 @@ class Server:
         grace = loop.time() + self._limits.stop_timeout / 2
         while any(face.is_busy for face in faces) and loop.time() < grace:
             await asyncio.sleep(POLL)
+        if any(face.is_busy for face in faces):
+            self._meter.met('stop_timeout')
         last()
         eighth = min(CLOSING, self._limits.stop_timeout / 8)
         await asyncio.gather(*(face.close(2 * eighth) for face in faces))
@@ -183,6 +186,30 @@ class Server:
 
 class _Request(web.BaseRequest):
     """A request whose forms are read in charsets that are sent, each part of them."""
+
+    _was_counted = False  # among those over a limit
+
+    async def read(self) -> bytes:
+        """The body."""
+        with self._counted():
+            return await super().read()
+
+    async def post(self) -> Any:
+        """The fields of a form."""
+        with self._counted():
+            return await super().post()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a body that is over a limit, once: `post` may read it by `read`."""
+        try:
+            yield
+        except web.HTTPRequestEntityTooLarge as exc:
+            if not self._was_counted:
+                self._was_counted = True
+                limit = 'max_fields' if 'form fields' in (exc.text or '') else 'max_body_size'
+                cast(_RequestHandler, self.protocol).meter.met(limit)
+            raise
 
     async def multipart(self) -> MultipartReader:
         """The parts of the body."""
@@ -236,7 +263,9 @@ class _HttpServer(web.Server):
                 self.meter.met('header_timeout')
                 protocol.give_up_head()
         for protocol, (received, since) in list(self.bodies.items()):
-            if protocol.received != received or not protocol.is_reading:
+            if protocol.has_body:
+                del self.bodies[protocol]
+            elif protocol.received != received or not protocol.is_reading:
                 self.bodies[protocol] = protocol.received, now
             elif now - since >= limits.body_timeout:
                 self.meter.met('body_timeout')
@@ -247,7 +276,7 @@ class _HttpServer(web.Server):
 class _RequestHandler(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ('_address', '_known', '_rate', '_request', '_server', 'outlet', 'received')
+    __slots__ = ('_address', '_body', '_known', '_rate', '_request', '_server', 'outlet', 'received')
 
     def __init__(self, server: _HttpServer, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -255,6 +284,7 @@ class _RequestHandler(web.RequestHandler):
         self._address = ''
         self._known: asyncio.Transport | None = None  # as long as it is let in
         self._request: web.BaseRequest | None = None  # that is being served
+        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
         self._rate = Rate(server.meter, self._loop.time, self.force_close)
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
@@ -296,7 +326,7 @@ class _RequestHandler(web.RequestHandler):
         self.received += len(data)
         if self.outlet is not None:
             self.outlet.received = self.received
-        elif self._request is None:
+        elif data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
 
@@ -307,8 +337,8 @@ class _RequestHandler(web.RequestHandler):
             Error: 429, there are too many.
         """
         self._server.heads.pop(self, None)
-        self._request = request
-        if not request.content.is_eof():
+        self._request, self._body = request, request.content
+        if not self.has_body:
             self._server.bodies[self] = self.received, self._loop.time()
         self._rate.check()
 
@@ -316,6 +346,16 @@ class _RequestHandler(web.RequestHandler):
         """It was served."""
         self._request = None
         self._server.bodies.pop(self, None)
+
+    @property
+    def meter(self) -> Meter:
+        """The app's."""
+        return self._server.meter
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the body of the last request has come."""
+        return self._body.is_eof()
 
     @property
     def is_reading(self) -> bool:
@@ -333,13 +373,19 @@ class _RequestHandler(web.RequestHandler):
         """The body of a request took too long; who reads it is told so, and then has a moment to answer."""
         self._server.bodies.pop(self, None)
         if self._request is not None:
-            self._request.content.set_exception(Error(408, 'The body took too long to come'))
+            self._body.set_exception(Error(408, 'The body took too long to come'))
         self._loop.call_later(ANSWER, self.force_close)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log a failure, unless it is a body that does not come, which its client was told."""
+        if not isinstance(kw.get('exc_info'), Error):  # pragma: no cover  # what else fails was met before
+            super().log_exception(*args, **kw)
 
     def pause_writing(self) -> None:
         """The transport holds more than its high-water mark."""
         super().pause_writing()
         if self.outlet is not None:
+            self._server.meter.met('send_buffer')
             self.outlet.pause()
 
     def resume_writing(self) -> None:
@@ -374,8 +420,12 @@ def _raw(error: Error) -> bytes:
     return '\r\n'.join([*head, f'Content-Length: {len(body)}', 'Connection: close', '', '']).encode() + body
 
 
+def _answer(error: Error) -> web.Response:
+    return web.Response(status=error.code, body=codec.error(error), headers=JSON)
+
+
 def _refusal(error: Error) -> web.Response:
     """An error that ends its connection."""
-    response = web.Response(status=error.code, body=codec.error(error), headers=JSON)
+    response = _answer(error)
     response.force_close()
     return response

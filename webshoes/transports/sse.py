@@ -18,7 +18,7 @@ from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Push, Subscription
 from webshoes.core.feed import Feed, push_frame, state_frame
-from webshoes.core.names import Since, check_name, read_cursors, write_cursors
+from webshoes.core.names import Since, read_cursors, write_cursors
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
 from webshoes.headers import HEADERS, JSON
@@ -64,7 +64,7 @@ class EventsOverHttp:
         if self._stopping:
             raise Error(503, 'The server is stopping')
         for name in names:
-            check_name(name, self._on.limits.max_name, entry.evt)
+            self._on.check_name(name, entry.evt)
         client = _Client(request, ctx, self._on, self._stalls)
         self._open.add(client)
         try:
@@ -90,7 +90,7 @@ class EventsOverHttp:
         while self._open and loop.time() < deadline:
             await asyncio.sleep(POLL)
         for client in self._open:
-            client.stalled()
+            client.abort()
 
 
 class _Client:
@@ -163,7 +163,7 @@ class _Client:
             wait = -1.0
         if not wait >= 0:  # which is also what is no number
             raise Error(400, "'wait' is a number of seconds, 0 or more")
-        return min(wait, self._on.limits.max_wait)
+        return self._on.limits.max_wait if self._on.meter.over('max_wait', wait) else wait
 
     # --- a stream ---
 
@@ -261,6 +261,11 @@ class _Client:
 
     def stalled(self) -> None:
         """The peer takes nothing: an event stream has no other word for it."""
+        self._on.meter.met('stall_timeout')
+        self.abort()
+
+    def abort(self) -> None:
+        """End it now."""
         self._outlet.abort()
 
     def end(self) -> None:

@@ -216,6 +216,7 @@ class _Peer:
         self._progress: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard = self._heard_before = 0  # frames
+        self._is_read = False
         self._received_before = 0  # bytes
         self._silent_since = self._loop.time()
         self._pinged_at: float | None = None
@@ -224,6 +225,7 @@ class _Peer:
 
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
+        self._is_read = True
         while (message := await self._next()) is not None:
             self._is_taking = True
             if message.type is WSMsgType.TEXT:
@@ -258,6 +260,8 @@ class _Peer:
                 await self._ws.close(code=code, drain=False)
                 return None
             elif message.type is not WSMsgType.PONG:
+                if getattr(message.data, 'code', None) == WSCloseCode.MESSAGE_TOO_BIG:
+                    self._on.meter.met('max_ws_msg_size')
                 return None
 
     @property
@@ -269,7 +273,8 @@ class _Peer:
         now = self._loop.time()
         received = self._outlet.received
         is_heard = self._heard != self._heard_before or received - self._received_before >= TRICKLE
-        if is_heard or self._is_over or self._outlet.is_paused or self.session.is_behind:
+        is_held_up = not self._is_read or self._outlet.is_paused or self.session.is_behind
+        if is_heard or is_held_up or self._is_over:
             self._heard_before, self._received_before = self._heard, received
             self._silent_since, self._pinged_at = now, None
         elif self._pinged_at is None:
