@@ -150,8 +150,8 @@ def waiting_in(transport: asyncio.WriteTransport) -> int:
 
 def end(transport: asyncio.WriteTransport, connection: Any) -> None:
     """End a connection now; `connection` is its socket, for a transport that has let go of it."""
-    transport.abort()
     try:
+        transport.abort()
         transport.get_write_buffer_size()
     except AttributeError:  # as above: what is left of it goes on alone, unless it cannot
         with suppress(OSError):

@@ -360,7 +360,7 @@ class _RequestHandler(web.RequestHandler):
     @property
     def is_reading(self) -> bool:
         """Whether bytes are taken, and it is not we who hold them up."""
-        return self._known is not None and self._known.is_reading()
+        return self._known is not None and not self._known.is_closing() and self._known.is_reading()
 
     def give_up_head(self) -> None:
         """The head of a request took too long."""
