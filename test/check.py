@@ -3,8 +3,9 @@
 
 It needs nothing but Python 3.11 or newer and the registries to install from, and leaves what it makes in `.check/`.
 Inside a virtual environment that has `pip install -e '.[test]'` of this checkout it uses that one. What the tests need
-besides is brought where it is missing: a Chromium (Debian's package for root on Debian, else Playwright's own), and
-TypeScript, which reads the types of the browser client.
+besides is brought where it is missing: a Chromium (Debian's package for root on Debian, else Playwright's own),
+TypeScript, which reads the types of the browser client, and for root on Debian nginx and Caddy; elsewhere the tests
+behind a proxy are left out where these are not installed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 OWN = HERE / '.check' / f'python-{sys.version_info.major}.{sys.version_info.minor}'
 NODE = HERE / '.check' / 'node'
+PROXIES = {'nginx': 'nginx-light', 'caddy': 'caddy'}  # the program, and Debian's package
+PLACES = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbin'))
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 COVERAGE = '97'  # percent of the lines and branches of webshoes/
 
@@ -38,6 +41,7 @@ def main() -> int:
     started = time.monotonic()
     python = environment()
     bring_browser(python)
+    bring_proxies()
     tsc = bring_typescript(python)
     print(f'\nwebshoes is checked with Python {sys.version.split()[0]} in {python.parent.parent}\n', flush=True)
     run = [str(python), '-m']
@@ -97,14 +101,34 @@ def bring_browser(python: Path) -> None:
     if any(map(shutil.which, BROWSERS)):
         return
     print('Installing Chromium (once) ...', flush=True)
-    if shutil.which('apt-get') and os.name == 'posix' and os.geteuid() == 0:
-        quiet = {'stdout': subprocess.DEVNULL, 'stdin': subprocess.DEVNULL}
-        environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
-        subprocess.run(['apt-get', 'update', '-q'], env=environ, **quiet)  # type: ignore[call-overload]
-        command = ['apt-get', 'install', '-y', '-q', '--no-install-recommends', 'chromium']
-        if subprocess.run(command, env=environ, **quiet).returncode == 0:  # type: ignore[call-overload]
-            return
+    if may_install() and install_debian('chromium'):
+        return
     subprocess.run([str(python), '-m', 'playwright', 'install', 'chromium'])
+
+
+def bring_proxies() -> None:
+    """Install the proxies that the documentation has snippets for; where that can be, they are not left out."""
+    missing = [package for name, package in PROXIES.items() if not shutil.which(name, path=PLACES)]
+    if missing and may_install():
+        print(f'Installing {" and ".join(missing)} (once) ...', flush=True)
+        install_debian(*missing)
+    if not missing or may_install():
+        os.environ['WEBSHOES_PROXIES'] = 'required'
+
+
+def may_install() -> bool:
+    """Whether packages of Debian can be installed."""
+    return bool(shutil.which('apt-get')) and os.name == 'posix' and os.geteuid() == 0
+
+
+def install_debian(*packages: str) -> bool:
+    """Install packages of Debian; whether that went well."""
+    environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
+    for command in (['update', '-q'], ['install', '-y', '-q', '--no-install-recommends', *packages]):
+        done = subprocess.run(
+            ['apt-get', *command], env=environ, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False
+        )
+    return done.returncode == 0
 
 
 def bring_typescript(python: Path) -> list[str]:

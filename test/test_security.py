@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import requests
@@ -87,7 +87,13 @@ def new_desk(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> NewDesk:
     return lambda **settings: Desk(serve, tmp_path_factory.mktemp('folder'), **settings)
 
 
-def refused(wsa: ws.WebShoesApp, path: str = '/', **settings: Any) -> requests.Response:
+class Served(Protocol):
+    @property
+    def url(self) -> str:
+        """Where something is served."""
+
+
+def refused(wsa: Served, path: str = '/', **settings: Any) -> requests.Response:
     """The plain answer to a WebSocket that is refused before the upgrade."""
     with pytest.raises(InvalidStatus) as info, connect(wsa.url.replace('http', 'ws', 1) + path, **settings):
         pass

@@ -1,0 +1,196 @@
+"""Behind a proxy: the snippets of docs/security.md, in real proxies."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+import webshoes as ws
+
+from .conftest import TIMEOUT, Serve
+from .faces import dial, read_block, until
+from .test_events import OpenPeer
+from .test_security import refused
+
+PAGE = Path(__file__).resolve().parent.parent / 'docs' / 'security.md'
+NAME = 'rig.example.com'
+TOKEN = 'a-token_of.43~letters'
+LOGIN = {'Authorization': f'Bearer {TOKEN}'}
+PATH = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbin'))
+CADDY = """{
+    admin off
+    auto_https off
+    default_sni rig.example.com
+    servers {
+        protocols h1 h2
+    }
+}
+"""
+FILES = ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi')
+
+
+@dataclass
+class Proxy:
+    """A proxy that runs, and how it is reached."""
+
+    port: int
+    authority: str
+
+    def ask(self, path: str, method: str = 'GET', **headers: str) -> requests.Response:
+        """Ask as a browser does that knows the proxy by its name."""
+        named = {'Host': f'{NAME}:{self.port}'} | LOGIN | headers
+        url = f'https://127.0.0.1:{self.port}{path}'
+        return requests.request(method, url, headers=named, verify=self.authority, timeout=TIMEOUT, stream=True)
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        return f'https://{NAME}:{self.port}'
+
+    @property
+    def way(self) -> dict[str, Any]:
+        """What a WebSocket needs beside that, as nobody else knows the name."""
+        return {'sock': dial(self.port), 'ssl': ssl.create_default_context(cafile=self.authority)}
+
+
+StartProxy = Callable[[ws.WebShoesApp], Proxy]
+
+
+def snippet(language: str) -> str:
+    (found,) = re.findall(rf'```{language}\n(.*?)```', PAGE.read_text(), re.DOTALL)
+    text: str = found
+    return text
+
+
+def nginx(folder: Path, port: int, target: int) -> list[str]:
+    """The command of nginx, with the snippet as a person would have it in `conf.d`, and all its files in a folder."""
+    text = snippet('nginx').replace('443 ssl', f'127.0.0.1:{port} ssl').replace('15801', str(target))
+    text = text.replace(f'/etc/ssl/{NAME}', str(folder / NAME))
+    places = ''.join(f'{name}_temp_path {folder}/{name};\n' for name in FILES)
+    head = f'daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\n'
+    (folder / 'conf').write_text(f'{head}http {{\naccess_log off;\n{places}{text}}}\n')
+    return ['nginx', '-p', str(folder), '-c', str(folder / 'conf'), '-e', str(folder / 'log')]
+
+
+def nginx_as_it_buffers(folder: Path, port: int, target: int) -> list[str]:
+    """The same without the line on buffering, which event streams ask for themselves."""
+    command, conf = nginx(folder, port, target), folder / 'conf'
+    conf.write_text(conf.read_text().replace('proxy_buffering off;', ''))
+    return command
+
+
+def caddy(folder: Path, port: int, target: int) -> list[str]:
+    """The command of Caddy; its certificate is one of files, as nobody would issue another."""
+    text = snippet('caddy').replace('15801', str(target))
+    lines = (f'https://{NAME}:{port} {{', '    bind 127.0.0.1', f'    tls {folder}/{NAME}.pem {folder}/{NAME}.key')
+    text = text.replace(f'{NAME} {{', '\n'.join(lines))
+    (folder / 'conf').write_text(CADDY + text)
+    return ['caddy', 'run', '--adapter', 'caddyfile', '--config', str(folder / 'conf')]
+
+
+@pytest.fixture(params=[nginx, nginx_as_it_buffers, caddy])
+def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, free_port: int) -> Iterator[StartProxy]:
+    """Start a proxy in front of an app; where it is not installed, the tests are left out with this reason."""
+    make = request.param
+    name = make.__name__.partition('_')[0]
+    if shutil.which(name, path=PATH) is None:
+        reason = f'no {name}: apt-get install nginx-light caddy'
+        if os.environ.get('WEBSHOES_PROXIES') == 'required':
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with ExitStack() as stack:
+
+        def start(wsa: ws.WebShoesApp) -> Proxy:
+            authority = trustme.CA()
+            issued = authority.issue_cert(NAME, '127.0.0.1')
+            authority.cert_pem.write_to_path(tmp_path / 'ca.pem')
+            (tmp_path / f'{NAME}.pem').write_bytes(b''.join(blob.bytes() for blob in issued.cert_chain_pems))
+            (tmp_path / f'{NAME}.key').write_bytes(issued.private_key_pem.bytes())
+            command = make(tmp_path, free_port, wsa.port)
+            environ = {'PATH': PATH, 'HOME': str(tmp_path)}
+            out = stack.enter_context((tmp_path / 'out').open('wb'))
+            process = stack.enter_context(subprocess.Popen(command, env=environ, stdout=out, stderr=out))
+            stack.callback(process.terminate)
+            until(lambda: process.poll() is not None or listens(free_port))
+            assert process.poll() is None, (tmp_path / 'out').read_text()
+            return Proxy(free_port, str(tmp_path / 'ca.pem'))
+
+        yield start
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(('127.0.0.1', port)) == 0
+
+
+def test_the_snippets(serve: Serve, open_peer: OpenPeer, start_proxy: StartProxy) -> None:
+    """Calls, uploads, files, WebSockets and event streams come through, of the user, for pages of the public name."""
+    wsa = serve(
+        {'who': lambda ctx, q: [ctx.user, ctx.method, q.get('a')]},
+        hosts=[NAME],
+        auth=ws.bearer_auth({TOKEN: 'ann'}),
+    )
+    proxy = start_proxy(wsa)
+    assert proxy.ask('/cmd/who?a=1').json() == ['ann', 'GET', '1']
+    assert proxy.ask('/cmd/who?a=2', 'POST', Origin=proxy.url).json() == ['ann', 'POST', '2']
+    assert 'WebShoes' in proxy.ask('/webshoes.js').text
+    size = ws.Limits().max_body_size
+    assert size is not None
+    for length, status in (size, 200), (size + 1, 413):
+        answer = requests.post(
+            f'https://127.0.0.1:{proxy.port}/cmd/who',
+            data=b'{"a":"%b"}' % (b'x' * (length - 8)),
+            headers={'Host': NAME, 'Content-Type': 'application/json', **LOGIN},
+            verify=proxy.authority,
+            timeout=TIMEOUT,
+        )
+        assert answer.status_code == status
+
+    peer = open_peer(proxy, origin=proxy.url, subprotocols=['webshoes', TOKEN], **proxy.way)
+    assert peer.connection.subprotocol == 'webshoes'
+    assert peer.ask({'cmd': 'cmd/who', 'q': {'a': 3}})['r'] == ['ann', 'WS', 3]
+    peer.subscribe('heat')
+    with proxy.ask('/cmd?evt=heat', Accept='text/event-stream', Origin=proxy.url) as stream:
+        assert read_block(stream.raw)['id']
+        for n in range(3):
+            wsa.triggerEvent('heat', n)
+            assert peer.receive()['r'] == n
+            assert f'"r":{n}' in read_block(stream.raw)['data']
+        assert [conn.user for conn in wsa.connections] == ['ann', 'ann']
+
+
+def test_what_is_refused(serve: Serve, start_proxy: StartProxy) -> None:
+    """Pages of other origins and those without a login are refused behind a proxy too, and so are other names."""
+    wsa = serve({'who': lambda ctx, q: ctx.user}, hosts=[NAME], auth=ws.bearer_auth({TOKEN: 'ann'}))
+    proxy = start_proxy(wsa)
+    for headers, status in (
+        ({'Origin': f'https://{NAME}'}, 403),
+        ({'Origin': f'https://evil.{NAME}:{proxy.port}'}, 403),
+        ({'Sec-Fetch-Site': 'cross-site'}, 403),
+        ({'Authorization': 'Bearer wrong'}, 401),
+        ({}, 200),
+    ):
+        assert proxy.ask('/cmd/who', **headers).status_code == status
+    assert refused(proxy, origin='https://evil.example', **proxy.way).status_code == 403
+    assert refused(proxy, **proxy.way).status_code == 401
+
+
+def test_a_name_that_is_not_listed(serve: Serve, start_proxy: StartProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """Without `hosts` the name that the proxy forwards is refused, and the log says what to set."""
+    wsa = serve({'who': lambda ctx, q: 'me'})
+    proxy = start_proxy(wsa)
+    assert proxy.ask('/cmd/who').status_code == 403
+    assert f"WebShoesApp(..., hosts=['{NAME}'])" in caplog.text
