@@ -29,6 +29,7 @@ GIVE_UP = 2.0  # seconds in which its close is taken and answered
 TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
 LOGIN_CLOSES = {401: 4401, 403: 4403}
 NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
+LAST = 4999  # code there is
 PING = b'\x89\x00'
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
@@ -256,7 +257,9 @@ class _Peer:
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
-                code = WSCloseCode.PROTOCOL_ERROR if message.data in NEVER_SENT else message.data or WSCloseCode.OK
+                code = message.data or WSCloseCode.OK
+                if code in NEVER_SENT or code > LAST:
+                    code = WSCloseCode.PROTOCOL_ERROR
                 await self._ws.close(code=code, drain=False)
                 return None
             elif message.type is not WSMsgType.PONG:
