@@ -4,8 +4,8 @@
 It needs nothing but Python 3.11 or newer and the registries to install from, and leaves what it makes in `.check/`.
 Inside a virtual environment that has `pip install -e '.[test]'` of this checkout it uses that one. What the tests need
 besides is brought where it is missing: a Chromium (Debian's package for root on Debian, else Playwright's own),
-TypeScript, which reads the types of the browser client, and for root on Debian nginx and Caddy; elsewhere the tests
-behind a proxy are left out where these are not installed.
+TypeScript, which reads the types of the browser client, and for root on Debian nginx; elsewhere the tests behind a
+proxy are left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 OWN = HERE / '.check' / f'python-{sys.version_info.major}.{sys.version_info.minor}'
 NODE = HERE / '.check' / 'node'
-PROXIES = {'nginx': 'nginx-light', 'caddy': 'caddy'}  # the program, and Debian's package
+PROXIES = {'nginx': 'nginx-light'}  # the program, and Debian's package
 PLACES = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbin'))
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 COVERAGE = '97'  # percent of the lines and branches of webshoes/
