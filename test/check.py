@@ -32,6 +32,12 @@ COVERED = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERA
 TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit', '--lib', 'dom,es2020', '--target', 'es2020']
 CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web/webshoes.d.ts']
 
+FUZZ = """
+import subprocess, sys
+for name, count in (('messages', '400000'), ('streams', '5000')):
+    subprocess.run([sys.executable, f'test/fuzz/{name}.py', '--count', count], check=True)
+"""
+
 
 def main() -> int:
     """Run all steps, whatever the one before said; 0 if all are well."""
@@ -51,6 +57,7 @@ def main() -> int:
         'types': [*run, 'mypy'],
         'client types': [*tsc, *TSC, *CLIENT],
         'import laws': [*run, 'pytest', '-q', 'test/core/test_laws.py'],
+        'fuzzers': [str(python), '-c', FUZZ],
         'tests': [*run, 'pytest', '-q', '-n', '2', 'test', *COVERED],
         'demos': [*run, 'pytest', '-q', 'test/test_demos.py', 'test/browser/test_demos.py'],
     }

@@ -402,6 +402,8 @@ class _RequestHandler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to bytes that are no request, or to a failure that none of our own gates met."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # nobody is there to be answered
         if request.writer.output_size > 0:
             raise ConnectionError('a response has begun already, and cannot become an error')  # pragma: no cover
         if status >= 500:  # pragma: no cover  # as both: Http.serve answers what fails, so that nothing gets here
