@@ -34,8 +34,9 @@ CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web
 
 FUZZ = """
 import subprocess, sys
-for name, count in (('messages', '400000'), ('streams', '5000')):
-    subprocess.run([sys.executable, f'test/fuzz/{name}.py', '--count', count], check=True)
+for name, count in (('messages', '100000'), ('streams', '4000')):
+    command = [sys.executable, f'test/fuzz/{name}.py', '--count', count, '--slack', '32']
+    subprocess.run(command, check=True)
 """
 
 
