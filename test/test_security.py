@@ -1110,3 +1110,10 @@ def test_origins_and_logins_over_tls(
     assert refused(desk.wsa, ssl=trusting, origin=EVIL).status_code == 403
     assert refused(desk.wsa, ssl=trusting).status_code == 401
     assert close_of(open_peer(desk.wsa, ssl=trusting, origin=desk.wsa.url))[0] == 4401
+
+
+def test_an_auth_that_gives_false(serve: Serve) -> None:
+    """A function that says `False` of who asks refuses, as one that gives no user."""
+    wsa = serve({'a': lambda ctx, q: ctx.user}, auth=lambda ctx: ctx.req.headers.get('Key') == 'right')
+    answers = [requests.get(f'{wsa.url}/cmd/a', headers={'Key': key}, timeout=TIMEOUT) for key in ('wrong', 'right')]
+    assert [(answer.status_code, answer.json() is True) for answer in answers] == [(401, False), (200, True)]

@@ -147,7 +147,7 @@ class Guard:
             if is_answer(exc):
                 raise
             raise self._dispatcher.error(exc, self._auth.name) from None
-        if user is None:
+        if user is None or user is False:
             raise REFUSED
         ctx.conn.user = user
 

@@ -267,3 +267,10 @@ def test_first_messages_are_asked_for() -> None:
     auth = bearer_auth({TOKEN: USER}, by_message=True)
     assert isinstance(auth, BearerLogin)
     assert (auth.by_message, auth.user(TOKEN), auth.user('x')) == (True, USER, None)
+
+
+@pytest.mark.parametrize('check', ['', {'': 'ann'}, {'a': 'ann', '': 'bob'}])
+def test_an_empty_token(check: Any) -> None:
+    """An empty token, as of an environment variable that is not set, is refused when the app is made."""
+    with pytest.raises(ValueError, match='the token is empty'):
+        bearer_auth(check)

@@ -107,9 +107,14 @@ def bearer_auth(check: str | Mapping[str, Any] | Callable[[str], Any], *, by_mes
     Args:
         check: the token; or the users by token; or `check(token)`, as that of `basic_auth`.
         by_message: whether a WebSocket may instead send `{"auth": token}` as its very first message.
+
+    Raises:
+        ValueError: a token is empty.
     """
     if isinstance(check, str):
         check = {check: True}
+    if isinstance(check, Mapping) and '' in check:  # of an environment variable that is not set, say
+        raise ValueError('bearer_auth: the token is empty, so that everybody would be let in')
     return BearerLogin(_tokens(check) if isinstance(check, Mapping) else _callable(check, 'bearer_auth'), by_message)
 
 
