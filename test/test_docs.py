@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def examples(page: str, port: int) -> str:
 def test_examples_print_what_they_say(page: str, free_port: int) -> None:
     """Each `print(...)  # comment` in the Python examples prints its comment, `...` standing for anything."""
     code, printed, names = examples(page, free_port), io.StringIO(), dict[str, Any]()
+    before = threading.enumerate()
     try:
         with contextlib.redirect_stdout(printed):
             exec(compile(code, page, 'exec'), names)
@@ -35,6 +37,7 @@ def test_examples_print_what_they_say(page: str, free_port: int) -> None:
         for app in names.values():
             if isinstance(app, WebShoesApp):
                 app.stop()
+    assert [thread.name for thread in threading.enumerate() if thread not in before and thread.name == 'webshoes'] == []
     expected = PRINTS.findall(code)
     lines = printed.getvalue().splitlines()
     assert len(lines) == len(expected)

@@ -81,9 +81,9 @@ def servers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == 'webshoes']
 
 
-def join_servers() -> None:
-    """Return when all servers have ended."""
-    for thread in servers():
+def join_servers(*others: threading.Thread) -> None:
+    """Return when all servers have ended, but for those of others."""
+    for thread in set(servers()) - set(others):
         thread.join(TIMEOUT)
         assert not thread.is_alive()
 
@@ -121,9 +121,10 @@ class Block:
 
 @pytest.fixture(autouse=True)
 def all_servers_end() -> Iterator[None]:
-    """Wait for the end of every server, after all else was cleared away."""
+    """Wait for the end of every server of the test, after all else was cleared away."""
+    before = servers()
     yield
-    join_servers()
+    join_servers(*before)
 
 
 @pytest.fixture
