@@ -22,6 +22,7 @@ from typing import Any
 import webshoes as ws
 
 WINDOW = 2000  # versions that the readers may be behind before the next is triggered
+PING, PONG = 0x89, b'\x8a\x80\0\0\0\0'
 STEP = 100  # versions between two words of where they are
 HANDSHAKE = (
     b'GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
@@ -60,7 +61,10 @@ class Reader(asyncio.Protocol):
                 size, head = int.from_bytes(data[at + 2 : at + 4], 'big'), 4
             if len(data) < at + head + size:
                 break
-            self._check(data[at + head : at + head + 60])
+            if data[at] == PING:
+                self.transport.write(PONG)
+            else:
+                self._check(data[at + head : at + head + 60])
             at += head + size
         self._rest = data[at:]
         self.progress.tell()
