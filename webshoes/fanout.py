@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from webshoes.core.events import Store, Subscription
+from webshoes.loops import soon
 
 SLICE = 0.003  # seconds of fan-out before other work has its turn
 CHUNK = 32  # subscriptions between two looks at the clock
@@ -30,8 +30,7 @@ class Fanout:
 
     def request(self) -> None:
         """Have the loop fan out; from any thread, once for all triggers until it does."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: what is triggered waits for those who come
-            self._loop.call_soon_threadsafe(self.flush)
+        soon(self._loop, self.flush)  # where the loop is closed, what is triggered waits for those who come
 
     def flush(self) -> None:
         """Wake the subscribers of all that was triggered."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from webshoes.core.access import Access, Asking, host_setting, origin_setting
 from webshoes.core.auth import REFUSED, BearerLogin, Login
@@ -14,17 +13,17 @@ from webshoes.core.errors import Error, is_answer
 from webshoes.core.handler import Function
 from webshoes.core.meter import Meter
 from webshoes.log import log
+from webshoes.loops import in_time
 
 REMEMBERED = 1000  # refusals that are told once
 PREFLIGHT_AGE = '600'  # seconds in which a browser need not ask again
+TOO_SLOW = Error(408, 'The login took too long')
 
 
-class Request(Protocol):
-    """What of a request is looked at."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Its headers."""
+def asking_of(headers: Mapping[str, str]) -> Asking:
+    """What the headers of a request tell of who asks."""
+    get = headers.get
+    return Asking(get('Host'), get('Origin'), get('Sec-Fetch-Site'), get('Sec-Fetch-Mode'))
 
 
 class Guard:
@@ -45,26 +44,24 @@ class Guard:
 
     # --- host and origin ---
 
-    def check_host(self, request: Request) -> None:
+    def check_host(self, asking: Asking) -> None:
         """Refuse what was meant for another host.
 
         Raises:
             Error: 403.
         """
-        asking = _asking(request)
         if not self._access.takes_host(asking):
             self._tell(f'host {asking.host!r} was refused', 'hosts', host_setting(asking.host or ''))
             raise Error(403, 'This host is not served')
         if self._access.is_unlisted(asking):
             self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', host_setting(asking.host or ''))
 
-    def check_origin(self, request: Request, is_page: bool = False) -> None:
+    def check_origin(self, asking: Asking, is_page: bool = False) -> None:
         """Refuse a page of another origin.
 
         Raises:
             Error: 403.
         """
-        asking = _asking(request)
         if not self._access.takes_origin(asking, is_page):
             if asking.origin is not None:
                 self._tell(f'a page of origin {asking.origin!r} was refused', 'origins', origin_setting(asking.origin))
@@ -72,11 +69,10 @@ class Guard:
                 self._tell('a page of another origin, which the browser does not name, was refused', 'origins', '*')
             raise Error(403, 'Pages of this origin are not let in')
 
-    def cors(self, request: Request) -> dict[str, str]:
+    def cors(self, asking: Asking) -> dict[str, str]:
         """The headers that let a page of another origin read the answer (Fetch standard, CORS protocol)."""
         if not self._access.has_origins:
             return {}
-        asking = _asking(request)
         if asking.origin is None or self._access.is_own(asking) or not self._access.is_listed(asking.origin):
             return {'Vary': 'Origin'}
         if self._access.takes_all:
@@ -87,17 +83,17 @@ class Guard:
             'Vary': 'Origin',
         }
 
-    def preflight(self, request: Request, allow: str) -> dict[str, str]:
-        """The headers of the answer to a preflight.
+    def preflight(self, asking: Asking, headers: Mapping[str, str], allow: str) -> dict[str, str]:
+        """The headers of the answer to a preflight with these headers.
 
         Raises:
             Error: 403, the origin is not let in.
         """
-        self.check_origin(request)
-        headers = {**self.cors(request), 'Access-Control-Allow-Methods': allow, 'Access-Control-Max-Age': PREFLIGHT_AGE}
-        if asked := request.headers.get('Access-Control-Request-Headers'):
-            headers['Access-Control-Allow-Headers'] = asked
-        return headers
+        self.check_origin(asking)
+        answer = {**self.cors(asking), 'Access-Control-Allow-Methods': allow, 'Access-Control-Max-Age': PREFLIGHT_AGE}
+        if asked := headers.get('Access-Control-Request-Headers'):
+            answer['Access-Control-Allow-Headers'] = asked
+        return answer
 
     def _tell(self, what: str, setting: str, value: str | None) -> None:
         line = what[:300]
@@ -142,7 +138,9 @@ class Guard:
     async def _accept(self, ctx: Context, ask: Callable[[Function], Any]) -> None:
         assert self._auth is not None
         try:
-            user = await self._in_time(ask, self._auth)
+            user = ask(self._auth)
+            if is_pending(user):
+                user = await in_time(user, self._meter, 'auth_timeout', TOO_SLOW)
         except Exception as exc:
             if is_answer(exc):
                 raise
@@ -150,21 +148,3 @@ class Guard:
         if user is None or user is False:
             raise REFUSED
         ctx.conn.user = user
-
-    async def _in_time(self, ask: Callable[[Function], Any], auth: Function) -> Any:
-        try:
-            async with asyncio.timeout(self._meter.limits.auth_timeout) as limit:
-                user = ask(auth)
-                return await user if is_pending(user) else user
-        except TimeoutError:
-            if not limit.expired():  # it was raised by `auth`
-                raise
-            self._meter.met('auth_timeout')
-            raise Error(408, 'The login took too long') from None
-
-
-def _asking(request: Request) -> Asking:
-    headers = request.headers
-    return Asking(
-        headers.get('Host'), headers.get('Origin'), headers.get('Sec-Fetch-Site'), headers.get('Sec-Fetch-Mode')
-    )

@@ -1,10 +1,14 @@
-"""The event loop: which one, and tasks on it."""
+"""The event loop: which one, tasks on it, time limits, and the way to it from other threads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
+
+from webshoes.core.errors import Error
+from webshoes.core.meter import Meter
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -41,6 +45,34 @@ def spawner(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, No
         return Deferred(task)
 
     return spawn
+
+
+def soon(loop: asyncio.AbstractEventLoop, fn: Callable[[], object]) -> None:
+    """Have a function called on a loop, from any thread; not where the loop is closed, and all that lived on it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(fn)
+
+
+async def in_time(result: Awaitable[Any], meter: Meter, limit: str, past: Error) -> Any:
+    """What an awaitable gives, if it does so within a limit.
+
+    Args:
+        result: the awaitable.
+        meter: the app's limits.
+        limit: the name of the one that holds, in seconds.
+        past: what is raised, and counted, past it.
+
+    Raises:
+        Error: `past`. Or whatever the awaitable raises.
+    """
+    try:
+        async with asyncio.timeout(getattr(meter.limits, limit)) as timeout:
+            return await result
+    except TimeoutError:
+        if not timeout.expired():  # it was raised by what is waited for
+            raise
+        meter.met(limit)
+        raise past from None
 
 
 class Deferred:

@@ -272,8 +272,8 @@ def test_an_error_of_a_hook_that_only_hears(house: House, peer: Peer, told: Told
     [
         ('open', print, ValueError, "'connect', 'disconnect', 'subscribe', 'unsubscribe', not 'open'"),
         ('connect', 7, TypeError, r"on\('connect'\): a function fn\(ctx\) is needed, not 7"),
-        ('connect', lambda: None, TypeError, r"on\('connect'\): it is called as fn\(ctx\), and cannot be: .*\(\)"),
-        ('subscribe', lambda ctx: None, TypeError, r'it is called as fn\(ctx, event\), and cannot be: .*\(ctx\)'),
+        ('connect', lambda: None, TypeError, r"on\('connect'\) cannot be called as fn\(ctx\): it is .*\(\)"),
+        ('subscribe', lambda ctx: None, TypeError, r'cannot be called as fn\(ctx, event\): it is .*\(ctx\)'),
     ],
 )  # fmt: skip
 def test_a_hook_that_is_none(house: House, moment: str, fn: Any, kind: type[Exception], sentence: str) -> None:

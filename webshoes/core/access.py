@@ -68,7 +68,7 @@ class Access:
     def is_unlisted(self, asking: Asking) -> bool:
         """Whether the name is a domain's that was let in though nobody listed it."""
         host = parse_host(asking.host or '')
-        return self._hosts is None and host is not None and host.name != 'localhost' and not _is_address(host.name)
+        return self._hosts is None and host is not None and host.name != 'localhost' and _address(host.name) is None
 
     def takes_origin(self, asking: Asking, is_page: bool = False) -> bool:
         """Whether a page that asks, if it is one, may.
@@ -203,20 +203,19 @@ def parse_host(text: str) -> Host | None:
 def _shortest(name: str) -> str:
     if name == 'localhost' or name.endswith('.localhost'):
         return 'localhost'
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
+    address = _address(name)
+    if address is None:
         return name
     mapped = getattr(address, 'ipv4_mapped', None) or address
     return 'localhost' if mapped.is_loopback else str(mapped)
 
 
-def _is_address(name: str) -> bool:
+@lru_cache(REMEMBERED)
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def is_loopback(addr: str) -> bool:

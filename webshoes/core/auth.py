@@ -78,11 +78,10 @@ class BearerLogin(Login):
         kind, token = _authorization(ctx)
         if kind == 'bearer':
             return self.user(token)
-        if ctx.method == 'WS':
-            for offered in ctx.req.headers.get('Sec-WebSocket-Protocol', '').split(','):
-                if offered.strip() not in ('', SUBPROTOCOL):
-                    return self.user(offered.strip())
-        raise REFUSED
+        offered = offered_token(ctx.req.headers) if ctx.method == 'WS' else None
+        if offered is None:
+            raise REFUSED
+        return self.user(offered)
 
     def user(self, token: str) -> Any:
         """The user of a token, or an awaitable of it."""
@@ -147,6 +146,12 @@ def _callable(check: Any, name: str) -> Callable[..., Any]:
         raise TypeError(f'{name}: a function or a dict is needed, not {check!r}')
     found: Callable[..., Any] = check
     return found
+
+
+def offered_token(headers: Mapping[str, str]) -> str | None:
+    """The token among the subprotocols that a handshake offers, if there is one."""
+    offered = (it.strip() for it in headers.get('Sec-WebSocket-Protocol', '').split(','))
+    return next((it for it in offered if it not in ('', SUBPROTOCOL)), None)
 
 
 def _authorization(ctx: Context) -> tuple[str, str]:

@@ -116,14 +116,7 @@ def compile_handler(fn: Any, where: str) -> Handler:
         raise TypeError(f"'{where}' is {fn!r}: a function fn(ctx, q) or a folder {{'root': path}} belongs there")
     if _is_generator(fn):
         raise TypeError(f"'{where}' is a generator: streaming is not there yet, return a list or trigger events")
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-        inspect.signature(fn).bind(None, None)
-    except ValueError:  # a builtin that tells no signature
-        parameters = []
-    except TypeError:
-        raise TypeError(f"'{where}' cannot be called as fn(ctx, q): it is {_name(fn)}{inspect.signature(fn)}") from None
-    bind = binder(_annotation(fn, parameters, where))
+    bind = binder(_annotation(fn, _parameters(fn, f"'{where}'", 'ctx, q'), where))
     return Handler(fn, where, is_threaded(fn), bind, getattr(fn, _METHODS, None), getattr(fn, _PAGE, False))
 
 
@@ -140,15 +133,21 @@ def compile_function(fn: Any, where: str, usage: str) -> Function:
     """
     if not callable(fn) or _is_generator(fn):
         raise TypeError(f'{where}: a function fn({usage}) is needed, not {fn!r}')
-    try:
-        inspect.signature(fn).bind(*usage.split(', ') if usage else ())
-    except ValueError:  # a builtin that tells no signature
-        pass
-    except TypeError:
-        raise TypeError(
-            f'{where}: it is called as fn({usage}), and cannot be: {_name(fn)}{inspect.signature(fn)}'
-        ) from None
+    _parameters(fn, where, usage)
     return Function(fn, f'{where} {_name(fn)}', is_threaded(fn))
+
+
+def _parameters(fn: Callable[..., Any], where: str, usage: str) -> list[inspect.Parameter]:
+    """The parameters of a function, which can be called with those of `usage`."""
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:  # a builtin that tells none
+        return []
+    try:
+        signature.bind(*usage.split(', ') if usage else ())
+    except TypeError:
+        raise TypeError(f'{where} cannot be called as fn({usage}): it is {_name(fn)}{signature}') from None
+    return list(signature.parameters.values())
 
 
 def is_threaded(fn: Any) -> bool:

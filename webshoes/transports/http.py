@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from webshoes.core import codec
+from webshoes.core.access import Asking
 from webshoes.core.calls import TOO_LONG
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
@@ -21,8 +22,11 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
-from webshoes.guard import Guard
+from webshoes.guard import Guard, asking_of
 from webshoes.headers import CHARSETS, HEADERS, JSON
+from webshoes.loops import in_time, soon
+
+Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
@@ -50,9 +54,9 @@ class Events(Protocol):
     """What this face needs of the one that serves events."""
 
     async def serve(
-        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], headers: Mapping[str, str]
+        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], readable: Readable
     ) -> web.StreamResponse:
-        """Events, for a request that asks for these; a stream has these headers besides."""
+        """Events, for a request that asks for these; `readable` lets other origins read a stream."""
 
     def stop(self) -> None:
         """Refuse new work."""
@@ -112,29 +116,31 @@ class Http:
             web.HTTPException: a redirect.
         """
         match: Match | None = None
+        asking = asking_of(request.headers)
         try:
-            self._guard.check_host(request)
+            self._guard.check_host(asking)
             match = self._find(request.path)
             if request.method == 'OPTIONS' and 'Access-Control-Request-Method' in request.headers:
-                headers = self._guard.preflight(request, _allow(match.target if match is not None else None))
+                allow = _allow(match.target if match is not None else None)
+                headers = self._guard.preflight(asking, request.headers, allow)
                 return web.Response(status=204, headers={**HEADERS, **headers})
-            return self._readable(request, await self._serve(request, match))
+            return self._readable(asking, await self._serve(request, asking, match))
         except BaseException as exc:
-            return self._readable(request, self._error(exc, match, request))
+            return self._readable(asking, self._error(exc, match, request, asking))
 
-    async def _serve(self, request: web.BaseRequest, match: Match | None) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, asking: Asking, match: Match | None) -> web.StreamResponse:
         entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
         names = self._event_names(request, entry) if entry is not None else []
         handler = match.target if match is not None and isinstance(match.target, Handler) else None
         is_named = match is not None and match.entry.sub == request.path[1:]  # which comes before a file of the package
         builtin = None if is_named else self._files.builtin(request.path)
         if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
-            self._guard.check_origin(request, handler is not None and handler.is_page and not names)
+            self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
         connection = _connection(request)
         ctx = Context(self._scope(request, connection), request.path, None, request.method)
         await self._guard.authenticate(ctx)
         if entry is not None and names:
-            return await self._events.serve(request, ctx, entry, names, self._guard.cors(request))
+            return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
         if builtin is not None and not await self._comes_first(match, request.path):
             self._files.check_method(request.method)
             return await self._files.file(request, builtin)
@@ -144,10 +150,10 @@ class Http:
             return await self._files.folder(request, match.target, _below(match, request.path))
         return await self._call(match, match.target, ctx, request)
 
-    def _readable(self, request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+    def _readable(self, asking: Asking, response: web.StreamResponse) -> web.StreamResponse:
         """An answer that a page of another origin may read, where that is let in."""
         if not response.prepared:
-            for name, value in self._guard.cors(request).items():
+            for name, value in self._guard.cors(asking).items():
                 if name == 'Vary' and name in response.headers:
                     value = f'{response.headers[name]}, {value}'
                 response.headers[name] = value
@@ -183,25 +189,10 @@ class Http:
             values, texts = await self._parameters(request)
             result = self._dispatcher.call(match, ctx, values, texts)
             if is_pending(result):
-                result = await self._in_time(result)
+                result = await in_time(result, self._meter, 'handler_timeout', TOO_LONG)
             return await self._response(request, result)
         finally:
             self._running -= 1
-
-    async def _in_time(self, result: Awaitable[Any]) -> Any:
-        """What a handler gives that waits.
-
-        Raises:
-            Error: 504, it took longer than its limit. Or whatever the handler raises.
-        """
-        try:
-            async with asyncio.timeout(self._limits.handler_timeout) as limit:
-                return await result
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self._meter.met('handler_timeout')
-            raise TOO_LONG from None
 
     async def _parameters(self, request: web.BaseRequest) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """The parameters, and those among them that came as text: the query's, and over them the body's."""
@@ -233,10 +224,12 @@ class Http:
             return web.Response(body=bytes(result), content_type='application/octet-stream', headers=HEADERS)
         return web.Response(body=codec.encode(result), headers=JSON)
 
-    def _error(self, exc: BaseException, match: Match | None, request: web.BaseRequest) -> web.StreamResponse:
+    def _error(
+        self, exc: BaseException, match: Match | None, request: web.BaseRequest, asking: Asking
+    ) -> web.StreamResponse:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
             exc.headers['Server'] = HEADERS['Server']
-            self._readable(request, exc)
+            self._readable(asking, exc)
             raise exc
         if exc is request.content.exception() and not isinstance(exc, Error):  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
@@ -265,8 +258,7 @@ class _Link:
     def close_soon(self, code: int, reason: str) -> None:
         """End it without another word."""
         if self._transport is not None:
-            with suppress(RuntimeError):  # the loop is closed, and the connection with it
-                self._loop.call_soon_threadsafe(self._transport.close)
+            soon(self._loop, self._transport.close)
 
     @property
     def buffered(self) -> int:

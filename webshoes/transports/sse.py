@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
@@ -23,6 +23,7 @@ from webshoes.core.registry import Entry
 from webshoes.core.services import Services
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
+from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
@@ -37,6 +38,8 @@ STREAM = {
 }
 STATE = {**JSON, 'Cache-Control': 'no-cache', 'Vary': 'Accept'}  # it may be kept, and asked for with its ETag
 FOREIGN = Since(0, '')  # a place in a history that is not ours
+
+Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
 
 class EventsOverHttp:
@@ -54,9 +57,9 @@ class EventsOverHttp:
         self._stopping = False
 
     async def serve(
-        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], headers: Mapping[str, str]
+        self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], readable: Readable
     ) -> web.StreamResponse:
-        """Events, for a request that asks for these; a stream has these headers besides.
+        """Events, for a request that asks for these; `readable` lets other origins read a stream.
 
         Raises:
             Error: the request cannot be answered, or a hook refuses.
@@ -69,7 +72,7 @@ class EventsOverHttp:
         self._open.add(client)
         try:
             if _wants_stream(request):
-                return await client.stream(entry, names, headers)
+                return await client.stream(entry, names, readable)
             if len(names) > 1:
                 raise Error(400, 'Several events are had as a stream: Accept: text/event-stream')
             return await client.answer(entry, names[0])
@@ -167,12 +170,10 @@ class _Client:
 
     # --- a stream ---
 
-    async def stream(self, entry: Entry, names: list[str], headers: Mapping[str, str]) -> web.StreamResponse:
+    async def stream(self, entry: Entry, names: list[str], readable: Readable) -> web.StreamResponse:
         """All versions of some events, on and on."""
         cursors = self._begin_at(len(names))
-        response = web.StreamResponse(headers={**headers, **STREAM})
-        if 'Vary' in headers:
-            response.headers['Vary'] = f'{STREAM["Vary"]}, {headers["Vary"]}'
+        response = web.StreamResponse(headers=STREAM)
         subscriptions = [Subscription(self._feed, name, self._on.new_id(), entry.evt, entry.rep) for name in names]
         if self._request.method == 'HEAD':
             for subscription in subscriptions:
@@ -187,7 +188,7 @@ class _Client:
             epoch = ''
             for subscription, since in zip(subscriptions, cursors, strict=True):
                 epoch = (await self._subscribe(subscription, since)).epoch
-            await response.prepare(self._request)
+            await readable(response).prepare(self._request)
             await self._send(response, _Places(subscriptions, cursors, epoch))
         finally:
             del self._on.connections[connection.id]
@@ -279,13 +280,11 @@ class _Client:
         return self._outlet.buffered
 
     def _wake_soon(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-            self._loop.call_soon_threadsafe(self._news.set)
+        soon(self._loop, self._news.set)
 
     def close_soon(self, code: int, reason: str) -> None:
         """Send what there is and end it; a stream has no close codes."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._close)
+        soon(self._loop, self._close)
 
     def _close(self) -> None:
         self.end()

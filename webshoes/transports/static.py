@@ -52,11 +52,11 @@ class Static:
         found = await _in_thread(resolve, folder.root, path)
         return found is not None and found.is_file()
 
-    async def file(self, request: web.BaseRequest, path: Path, root: Path | None = None) -> web.StreamResponse:
+    async def file(self, request: web.BaseRequest, path: Path, root: str | None = None) -> web.StreamResponse:
         """A file, with type, ETag and Range (RFC 9110 sections 8.3, 8.8.3 and 14), or its sibling that is compressed.
 
         Raises:
-            Error: 404, there is no such file below `root`, or it cannot be read.
+            Error: 404, there is no such file below the folder `root`, or it cannot be read.
         """
         if not OPEN_FILES:  # pragma: no cover  # Windows, where links are for administrators
             if not await _in_thread(path.is_file):
@@ -92,7 +92,7 @@ class Static:
                 raise web.HTTPSeeOther(location + query, headers=HEADERS)
         if path.endswith('/'):
             raise NOT_FOUND
-        return await self.file(request, found, await _in_thread(_real, folder.root))
+        return await self.file(request, found, folder.root)
 
 
 def resolve(root: str, path: str) -> Path | None:
@@ -138,17 +138,14 @@ class _File(web.FileResponse):
             self._file = None
 
 
-def _real(root: str) -> Path:
-    return Path(root).resolve()
-
-
-def _open(path: Path, root: Path | None, codings: tuple[str, ...]) -> tuple[_Open, str] | None:
+def _open(path: Path, root: str | None, codings: tuple[str, ...]) -> tuple[_Open, str] | None:
     """A file, or its sibling in one of these codings, and that coding; `None` where there is no file to read."""
+    base = None if root is None else Path(root).resolve()
     for coding in codings:
-        sibling = _open_one(path.with_name(path.name + SIBLINGS[coding]), root)
+        sibling = _open_one(path.with_name(path.name + SIBLINGS[coding]), base)
         if sibling is not None:
             return sibling, coding
-    file = _open_one(path, root)
+    file = _open_one(path, base)
     return None if file is None else (file, '')
 
 

@@ -12,15 +12,16 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from webshoes.core import codec
-from webshoes.core.auth import SUBPROTOCOL
+from webshoes.core.auth import SUBPROTOCOL, offered_token
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
 from webshoes.core.errors import Error
 from webshoes.core.services import Services
 from webshoes.core.session import Session
-from webshoes.guard import Guard
+from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
+from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
@@ -77,8 +78,9 @@ class WebSockets:
         by_message = self._guard.takes_message and not _has_token(request)
         refusal: Error | None = None
         try:
-            self._guard.check_host(request)
-            self._guard.check_origin(request)
+            asking = asking_of(request.headers)
+            self._guard.check_host(asking)
+            self._guard.check_origin(asking)
             if not by_message:
                 refusal = await self._login(ctx)
             if refusal is not None and not (refusal.code in LOGIN_CLOSES and 'Origin' in request.headers):
@@ -361,13 +363,11 @@ class _Peer:
 
     def wake_soon(self) -> None:
         """Have `wake` called, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-            self._loop.call_soon_threadsafe(self.wake)
+        soon(self._loop, self.wake)
 
     def close_soon(self, code: int, reason: str) -> None:
         """Send what there is and close, from any thread."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(lambda: self._spawn(self.close(code, reason)))
+        soon(self._loop, lambda: self._spawn(self.close(code, reason)))
 
     async def close(self, code: int, reason: str) -> None:
         """Send what there is, as long as `FLUSH` allows, and close."""
@@ -401,8 +401,7 @@ class _Peer:
 
 def _has_token(request: web.BaseRequest) -> bool:
     """Whether a handshake brings a login with it."""
-    offered = request.headers.get('Sec-WebSocket-Protocol', '').split(',')
-    return 'Authorization' in request.headers or any(it.strip() not in ('', SUBPROTOCOL) for it in offered)
+    return 'Authorization' in request.headers or offered_token(request.headers) is not None
 
 
 def _whole(reason: str) -> bytes:
