@@ -96,7 +96,7 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that stop have long to send what is left, and to close, however slow the machine is."""
-    monkeypatch.setattr('webshoes.transports.websocket.FLUSH', TIMEOUT)
+    monkeypatch.setattr('webshoes.transports.peer.FLUSH', TIMEOUT)
     monkeypatch.setattr('webshoes.transports.sse.FLUSH', TIMEOUT)
     monkeypatch.setattr('webshoes.transports.server.CLOSING', TIMEOUT)
 

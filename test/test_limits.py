@@ -245,7 +245,7 @@ def test_body_that_the_handler_does_not_read(serve: Serve, loop: str) -> None:
 @LOOPS
 def test_handler_that_goes_on_after_the_body(serve: Serve, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that has come is no slow body, however long the handler goes on."""
-    monkeypatch.setattr('webshoes.transports.server.ANSWER', SHORT / 10)
+    monkeypatch.setattr('webshoes.transports.http_connection.ANSWER', SHORT / 10)
     gate, entered = threading.Event(), threading.Event()
 
     async def save(ctx: ws.Context, q: Any) -> int:

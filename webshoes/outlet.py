@@ -18,6 +18,9 @@ TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_
 class Sender(Protocol):
     """Who sends over an outlet; called on the loop."""
 
+    def fed(self) -> None:
+        """All that has come from the peer so far was handed on."""
+
     def writable(self) -> None:
         """There is room again."""
 

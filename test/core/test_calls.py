@@ -13,7 +13,7 @@ from aiohttp import web
 from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, CallServices, handler_job
+from webshoes.core.calls import Calls, CallServices, HandlerJob
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher
@@ -168,7 +168,7 @@ class Bench:
 
     def call(self, fn: str, tid: Any = None, **fields: Any) -> None:
         ctx = Context(self.scope, fn, tid, 'WS')
-        job = handler_job(self.dispatcher, self.registry.find_command('cmd', fn), ctx, {'cmd': fn, **fields})
+        job = HandlerJob(self.dispatcher, self.registry.find_command('cmd', fn), ctx, {'cmd': fn, **fields})
         self.calls.accept(job, tid, self.size)
 
     @property

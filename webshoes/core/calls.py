@@ -57,40 +57,62 @@ class CallServices(Struct, frozen=True, kw_only=True):
     unsendable: tuple[type, ...] = (PurePath,)
 
 
-class Job(Struct, frozen=True):
-    """What a call does.
+class Job(Protocol):
+    """What a call does."""
 
-    Attributes:
-        run: does it; gives the result or an awaitable of it.
-        where: its name, for the log.
-        rep: the field of the reply with the result.
-        threaded: whether it waits for a thread, and need not where nobody listens any more.
-    """
+    def run(self) -> Any:
+        """Do it: its result, or an awaitable of it."""
 
-    run: Callable[[], Any]
-    where: str
-    rep: str
-    threaded: bool = False
+    @property
+    def where(self) -> str:
+        """Its name, for the log."""
+
+    @property
+    def rep(self) -> str:
+        """The field of the reply with the result."""
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether it waits for a thread, and need not where nobody listens any more."""
 
 
-def handler_job(dispatcher: Dispatcher, match: Match, ctx: Context, message: Message) -> Job:
+class HandlerJob(Struct, frozen=True, gc=False):
     """The call of a handler.
 
-    Args:
+    Attributes:
         dispatcher: calls it.
         match: where the call goes.
         ctx: the handler's first argument.
         message: the whole message; the arguments are in the entry's `q` field if it is there, else all of it.
     """
-    entry, handler = match.entry, match.target
 
-    def run() -> Any:
-        values = message.get(entry.q, message) if entry.q else message
+    dispatcher: Dispatcher
+    match: Match
+    ctx: Context
+    message: Message
+
+    def run(self) -> Any:
+        """Call it."""
+        q = self.match.entry.q
+        values = self.message.get(q, self.message) if q else self.message
         if values is not None and not isinstance(values, dict):
-            raise Error(400, f"'{entry.q}' is a JSON object")
-        return dispatcher.call(match, ctx, values or {}, {})
+            raise Error(400, f"'{q}' is a JSON object")
+        return self.dispatcher.call(self.match, self.ctx, values or {}, {})
 
-    return Job(run, match.where, entry.rep, isinstance(handler, Handler) and handler.threaded)
+    @property
+    def where(self) -> str:
+        """Its name."""
+        return self.match.where
+
+    @property
+    def rep(self) -> str:
+        """The field of its reply."""
+        return self.match.entry.rep
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether it waits for a thread."""
+        return isinstance(self.match.target, Handler) and self.match.target.threaded
 
 
 class _Call(Struct, eq=False):
@@ -141,6 +163,11 @@ class Calls:
         return self._turn is not None or bool(self._for_turn)
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits, nor has to."""
+        return self._turn is None and not self._for_turn and not self._for_place
+
+    @property
     def is_busy(self) -> bool:
         """Whether a call is running or anything waits."""
         return bool(self._running or self._for_place or self._for_turn)
@@ -176,18 +203,14 @@ class Calls:
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        call = _Call(job, tid, size)
-        has_place = self._has_place()
-        if not has_place:
+        if self._has_place():
+            self._begin(job, tid, size)
+        else:
             self._on.meter.met('max_in_flight')
             self._check_queue(size)
+            call = _Call(job, tid, size)
             self._for_place.append(call)
-        if tid is None:
-            self._turn = call
-        else:
-            self._by_tid[tid] = call
-        if has_place:
-            self._run(call)
+            self._note(call)
 
     def cancel(self, tid: Tid) -> bool:
         """Answer a call with 499 and end it; whether there was one. A thread goes on, its result is thrown away."""
@@ -208,7 +231,7 @@ class Calls:
         self._for_place.clear()
         self._waiting_bytes = 0
         for call in self._running:
-            if call.task is not None and call.job.threaded:
+            if call.task is not None and call.job.is_threaded:
                 call.answered = True  # being left is no failure
                 call.task.cancel()
 
@@ -224,27 +247,43 @@ class Calls:
             raise Error(429, f'{self._waiting_bytes} bytes of messages of this connection are waiting already')
         self._waiting_bytes += size
 
-    def _run(self, call: _Call) -> None:
-        self._running.add(call)
-        try:
-            result = call.job.run()
-        except BaseException as exc:
-            self._finish(call, self._error(call, exc))
-            return
-        if is_pending(result):
-            task = self._on.spawn(self._await(call, result))
-            if call in self._running:
-                call.task = task
-                if (timeout := self._limits.handler_timeout) is not None:
-                    call.timer = self._on.later(timeout, partial(self._time_out, call))
+    def _note(self, call: _Call) -> None:
+        if call.tid is None:
+            self._turn = call
         else:
-            self._finish(call, self._reply(call, result))
+            self._by_tid[call.tid] = call
+
+    def _begin(self, job: Job, tid: Tid, size: int, call: _Call | None = None) -> None:
+        """Run a call; one that need not wait is answered here and now, and was never in flight."""
+        try:
+            result = job.run()
+        except BaseException as exc:
+            reply = self._error(job, tid, exc)
+        else:
+            if type(result) is not dict and is_pending(result):
+                self._follow(call or _Call(job, tid, size), result)
+                return
+            reply = self._reply(job, tid, result)
+        if call is None:
+            self._send(reply)
+        else:
+            self._answer(call, reply)
+
+    def _follow(self, call: _Call, result: Awaitable[Any]) -> None:
+        """Wait for the result of a call."""
+        self._note(call)
+        self._running.add(call)
+        task = self._on.spawn(self._await(call, result))
+        if call in self._running:
+            call.task = task
+            if (timeout := self._limits.handler_timeout) is not None:
+                call.timer = self._on.later(timeout, partial(self._time_out, call))
 
     async def _await(self, call: _Call, result: Awaitable[Any]) -> None:
         try:
-            reply = self._reply(call, await result)
+            reply = self._reply(call.job, call.tid, await result)
         except BaseException as exc:  # a cancelled call is answered already, and goes no further than this
-            reply = b'' if call.answered else self._error(call, exc)
+            reply = b'' if call.answered else self._error(call.job, call.tid, exc)
         self._finish(call, reply)
         self._wake()
 
@@ -285,7 +324,7 @@ class Calls:
                 if self._for_place and self._has_place():
                     call = self._for_place.popleft()
                     self._waiting_bytes -= call.size
-                    self._run(call)
+                    self._begin(call.job, call.tid, call.size, call)
                 else:
                     message, size = self._for_turn.popleft()
                     self._waiting_bytes -= size
@@ -302,15 +341,15 @@ class Calls:
             call.task.cancel()
         self.advance()
 
-    def _reply(self, call: _Call, value: Any) -> bytes:
+    def _reply(self, job: Job, tid: Tid, value: Any) -> bytes:
         try:
-            if isinstance(value, self._on.unsendable):
+            if type(value) is not dict and isinstance(value, self._on.unsendable):
                 if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
                     raise value
                 raise Error(406, 'This result can be had over HTTP only')
-            return codec.reply(call.job.rep, value, call.tid, self._on.now())
+            return codec.reply(job.rep, value, tid, self._on.now())
         except BaseException as exc:  # of an object in the result, say
-            return self._error(call, exc)
+            return self._error(job, tid, exc)
 
-    def _error(self, call: _Call, exc: BaseException) -> bytes:
-        return codec.error(self._on.dispatcher.error(exc, call.job.where), call.tid)
+    def _error(self, job: Job, tid: Tid, exc: BaseException) -> bytes:
+        return codec.error(self._on.dispatcher.error(exc, job.where), tid)

@@ -67,10 +67,14 @@ def encode_sorted(value: Any) -> bytes:
 
 def _encode(value: Any, option: int) -> bytes:
     try:
-        return orjson.dumps(value, default=_default, option=option)
+        return orjson.dumps(value, _default, option)
     except TypeError as exc:
-        if isinstance(exc.__cause__, Error):
-            raise exc.__cause__ from None
+        return _encode_slowly(value, option, exc)
+
+
+def _encode_slowly(value: Any, option: int, refusal: TypeError) -> bytes:
+    if isinstance(refusal.__cause__, Error):
+        raise refusal.__cause__ from None
     try:
         plain = _plain(value)
         return json.dumps(plain, separators=(',', ':'), sort_keys=option == _SORTED).encode()
@@ -158,13 +162,16 @@ def reply(rep: str, value: Any, tid: Any, t: float) -> bytes:
     """
     if rep:
         frame = {rep: value, 't': t} if tid is None else {rep: value, 'tid': tid, 't': t}
-    elif isinstance(value, dict):
+        try:
+            return orjson.dumps(frame, _default, _OPTIONS)  # as `encode`, which is a call more
+        except TypeError as exc:
+            return _encode_slowly(frame, _OPTIONS, exc)
+    if isinstance(value, dict):
         frame = {'t': t} | (value.as_dict() if isinstance(value, Bag) else value)
         if tid is not None:
             frame['tid'] = tid
-    else:
-        return reply('r', value, tid, t)
-    return encode(frame)
+        return encode(frame)
+    return reply('r', value, tid, t)
 
 
 def error(exc: Error, tid: Any = None) -> bytes:

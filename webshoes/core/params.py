@@ -136,7 +136,7 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         return Params.of(value, (*self.__dict__['prefix'], key)) if type(value) is dict else value
 
     def __getattr__(self, key: str) -> Any:
-        if key.startswith('__') and key.endswith('__'):  # a protocol that Python asks for, no parameter
+        if key[:2] == '__' and key[-2:] == '__':  # a protocol that Python asks for, no parameter
             raise AttributeError(key)
         return self[key]
 

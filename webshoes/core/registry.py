@@ -198,13 +198,30 @@ def _folder(given: dict[str, Any], where: str) -> Folder:
     return Folder(os.fspath(root), defpage)
 
 
+class _Exact(Struct, frozen=True):
+    """Where a command goes as long as a key of `fm` holds what it did."""
+
+    fm: dict[str, Any]
+    key: str
+    fn: Any
+    match: Match
+
+
 class Registry:
-    """The entries by `sub`, in order of registration. Reading needs no lock: each change makes new tables."""
+    """The entries. Reading needs no lock: each change makes new tables.
+
+    Attributes:
+        entries: all of them by `sub`, in order of registration.
+        evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
+        fields: these fields, in the order in which a message is looked at; with the entry of one that subscribes.
+    """
 
     def __init__(self) -> None:
         self.entries: Mapping[str, Entry] = {}
         self.evt_entries: Mapping[str, Entry] = {}
         self.cmd_entries: Mapping[str, tuple[Entry, ...]] = {}
+        self.fields: tuple[tuple[str, Entry | None], ...] = ()
+        self._exact: dict[tuple[str, str], _Exact] = {}
 
     def add(self, entry: Entry) -> None:
         """Add an entry; one of the same `sub` is replaced in its place."""
@@ -231,6 +248,8 @@ class Registry:
             if entry.cmd:
                 cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
         self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
+        self.fields = (*evt.items(), *((name, None) for name in cmd))
+        self._exact = {}
 
     def find_path(self, path: str) -> Match:
         """Where an HTTP request goes.
@@ -268,10 +287,30 @@ class Registry:
         """
         if not isinstance(command, str) or not command:
             raise Error(400, 'Invalid command')
+        known = self._exact.get((field, command))
+        if known is not None and known.fm.get(known.key) is known.fn:
+            return known.match
         for match in self._command_matches(field, command):
             if match is not None and isinstance(match.target, Handler):
+                self._remember(field, command, match, match.target.fn)
                 return match
         raise Error(404, 'Unknown command')
+
+    def _remember(self, field: str, command: str, match: Match, fn: Any) -> None:
+        """Find a command at once from now on that is a key of an entry as it stands, after the entry's own name or not.
+
+        There are at most two for each key, and nothing comes before such a key as long as it holds what it does.
+        """
+        entry, exact = match.entry, self._exact
+        first, slash, rest = command.partition('/')
+        if slash and first == entry.sub != '*':
+            key = rest
+        elif not slash and entry is self.cmd_entries[field][0] and first not in self.entries:
+            key = command
+        else:
+            return
+        if not _is_pattern(key) and entry.fm.get(key) is fn:
+            exact[field, command] = _Exact(entry.fm, key, fn, match)
 
     def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
         owners = self.cmd_entries[field]

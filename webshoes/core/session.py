@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import Struct
+
 from webshoes.core import codec
-from webshoes.core.calls import Calls, Job, Message, Tid, handler_job
+from webshoes.core.calls import Calls, HandlerJob, Message, Tid
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
-from webshoes.core.names import check_since
+from webshoes.core.names import Since, check_since
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
@@ -59,13 +61,16 @@ class Session:
             message = codec.decode(data)
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
+            return
         except Error as exc:
-            self._arrived.append((exc, 0))
+            message = exc
+        if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():
+            self._handle(message, len(data))  # as `_proceed` would
+            return
+        if isinstance(message, list):
+            self._receive_batch(message, len(data))
         else:
-            if isinstance(message, list):
-                self._receive_batch(message, len(data))
-            else:
-                self._arrived.append((message, len(data)))
+            self._arrived.append((message, len(data)))
         self._proceed()
 
     def receive_binary(self, data: bytes) -> None:
@@ -108,8 +113,7 @@ class Session:
             return False
         if 'tid' in message:
             return self._is_tid(message['tid'])
-        registry = self._on.registry
-        named = any(field in message for field in (*registry.evt_entries, *registry.cmd_entries))
+        named = any(field in message for field, entry in self._on.registry.fields)
         return not named and ('cancel' in message or 'ping' in message)
 
     def _handle(self, message: Any, size: int) -> None:
@@ -120,20 +124,19 @@ class Session:
             if not isinstance(message, dict):
                 raise Error(400, 'A message is a JSON object')
             if 'tid' in message:
-                tid = self._check_tid(message, 'tid')
+                found = message['tid']
+                tid = found if type(found) is int else self._check_tid(message, 'tid')
             self._dispatch(message, tid, size)
         except BaseException as exc:
             self.feed.send(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
 
     def _dispatch(self, message: Message, tid: Tid, size: int) -> None:
         """Do what a message asks for: it is the first of these whose field it has."""
-        registry = self._on.registry
-        for field, entry in registry.evt_entries.items():
+        for field, entry in self._on.registry.fields:
             if field in message:
+                if entry is None:
+                    return self._call(field, message, tid, size)
                 return self._subscription(entry, message, tid, size)
-        for field in registry.cmd_entries:
-            if field in message:
-                return self._call(field, message, tid, size)
         if 'cancel' in message:
             return self._cancel(self._check_tid(message, 'cancel'))
         if 'ping' in message:
@@ -162,10 +165,11 @@ class Session:
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             self._on.meter.met('max_name')
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
-        self._rate.check()
+        if self._limits.max_rate is not None:
+            self._rate.check()
         match = self._on.registry.find_command(field, command)
-        job = handler_job(self._on.dispatcher, match, self._ctx.for_call(command, tid), message)
-        self._calls.accept(job, tid, size)
+        ctx = self._ctx.for_call(command, tid)
+        self._calls.accept(HandlerJob(self._on.dispatcher, match, ctx, message), tid, size)
 
     def _cancel(self, tid: Tid) -> None:
         if not self._calls.cancel(tid):
@@ -187,14 +191,7 @@ class Session:
             raise _STOPPING
         since = check_since(message['since']) if 'since' in message else None
         subscription = Subscription(self.feed, name, uid or self._on.new_id(), entry.evt, entry.rep)
-
-        def run() -> Any:
-            position = self.feed.subscribe(subscription, since)
-            if isinstance(position, Position):
-                return _answer(subscription, position)
-            return _answer_later(subscription, position)
-
-        return self._calls.accept(Job(run, "on('subscribe')", entry.rep), tid, size)
+        return self._calls.accept(_SubscriptionJob(subscription, since, entry.rep), tid, size)
 
     # --- out ---
 
@@ -245,6 +242,22 @@ class Session:
         self._arrived.clear()
         self._calls.abandon()
         self.feed.close()
+
+
+class _SubscriptionJob(Struct, frozen=True):
+    """The beginning of a subscription, which hooks may hold up."""
+
+    subscription: Subscription[Feed]
+    since: Since | None
+    rep: str
+    where = "on('subscribe')"
+    is_threaded = False
+
+    def run(self) -> Any:
+        position = self.subscription.owner.subscribe(self.subscription, self.since)
+        if isinstance(position, Position):
+            return _answer(self.subscription, position)
+        return _answer_later(self.subscription, position)
 
 
 def _answer(subscription: Subscription[Any], position: Position) -> Message:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable
 from ssl import SSLContext
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from aiohttp import EMPTY_PAYLOAD, BodyPartReader, HttpVersion11, MultipartReader, StreamReader, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp import HttpVersion11, web
 
-from webshoes.core import codec
-from webshoes.core.errors import SERVER_ERROR, Error
+from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
-from webshoes.core.rate import Rate
-from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
-from webshoes.outlet import Outlet, end, waiting_in
-
-Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from webshoes.outlet import end, waiting_in
+from webshoes.transports.http_connection import HttpConnection, HttpConnections, Request, answer, refused
 
 TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
-LOOKS = 4  # how often within the shortest patience the slow are looked at
-ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 POLL = 0.01  # seconds between two looks at whether the handlers are done
 CLOSING = 2.0  # seconds in which WebSockets, and then HTTP connections, are closed
 
@@ -61,7 +52,7 @@ class Server:
         self._limits = meter.limits
         self._meter = meter
         self._stopping = False
-        self._server: _HttpServer
+        self._server: HttpConnections
         self._listener: asyncio.Server
 
     async def open(self, addr: str, port: int, tls: SSLContext | None) -> int:
@@ -78,7 +69,7 @@ class Server:
         Raises:
             OSError: the port is in use, or the address is not ours.
         """
-        self._server = _HttpServer(
+        self._server = HttpConnections(
             self._serve,
             self._meter,
             request_factory=self._request,
@@ -106,7 +97,7 @@ class Server:
 
     def _request(self, *args: object) -> web.BaseRequest:
         message, payload, protocol, writer, task = args
-        return _Request(
+        return Request(
             message,  # type: ignore[arg-type]
             payload,  # type: ignore[arg-type]
             protocol,  # type: ignore[arg-type]
@@ -119,13 +110,13 @@ class Server:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
-            return _refusal(Error(503, 'The server is stopping'))
-        protocol = cast(_RequestHandler, request.protocol)
+            return refused(Error(503, 'The server is stopping'))
+        protocol = cast(HttpConnection, request.protocol)
         try:
             protocol.begin(request)
             return await self._dispatch(request)
         except Error as exc:  # on a connection that goes on: a new one might have what this one may not
-            return _answer(exc)
+            return answer(exc)
         finally:
             protocol.end()
 
@@ -182,252 +173,3 @@ class Server:
         deadline = loop.time() + POLL * 50
         while self._server.transports and loop.time() < deadline:
             await asyncio.sleep(POLL)
-
-
-class _Request(web.BaseRequest):
-    """A request whose forms are read in charsets that are sent, each part of them."""
-
-    _was_counted = False  # among those over a limit
-
-    async def read(self) -> bytes:
-        """The body."""
-        with self._counted():
-            return await super().read()
-
-    async def post(self) -> Any:
-        """The fields of a form."""
-        with self._counted():
-            return await super().post()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count a body that is over a limit, once: `post` may read it by `read`."""
-        try:
-            yield
-        except web.HTTPRequestEntityTooLarge as exc:
-            if not self._was_counted:
-                self._was_counted = True
-                limit = 'max_fields' if 'form fields' in (exc.text or '') else 'max_body_size'
-                cast(_RequestHandler, self.protocol).meter.met(limit)
-            raise
-
-    async def multipart(self) -> MultipartReader:
-        """The parts of the body."""
-        reader = await super().multipart()
-        reader.part_reader_cls = _Part
-        return reader
-
-
-class _Part(BodyPartReader):
-    def get_charset(self, default: str) -> str:
-        charset = super().get_charset(default)
-        if charset.lower() not in CHARSETS:
-            raise ValueError(f'a part in the charset {charset[:40]!r}')
-        return charset
-
-
-class _HttpServer(web.Server):
-    """aiohttp's server, its connections ours: counted, known until they are really gone, and given up when too slow."""
-
-    def __init__(self, handler: Serve, meter: Meter, **settings: Any) -> None:
-        super().__init__(handler, **settings)
-        self.meter = meter
-        self.transports: dict[asyncio.Transport, Any] = {}  # and their sockets
-        self.addresses: dict[str, int] = {}  # connections of each
-        self.heads: dict[_RequestHandler, float] = {}  # since when the head of a request is awaited
-        self.bodies: dict[_RequestHandler, tuple[int, float]] = {}  # bytes so far, and since when no more came
-        limits = meter.limits
-        self._look_after = min(limits.header_timeout, limits.body_timeout) / LOOKS
-        self._timer = self._loop.call_later(self._look_after, self._look)
-
-    def __call__(self) -> _RequestHandler:
-        """A new connection."""
-        return _RequestHandler(self, loop=self._loop, **self._kwargs)
-
-    def refusal(self, address: str) -> Error | None:
-        """Why a connection from an address is not let in, if it is not."""
-        if self.meter.over('max_connections', len(self.transports) + 1):
-            return Error(503, 'The server has too many connections')
-        if self.meter.over('max_connections_per_address', self.addresses.get(address, 0) + 1):
-            return Error(429, 'This address has too many connections')
-        return None
-
-    def stop_watching(self) -> None:
-        """End what looks at slow clients."""
-        self._timer.cancel()
-
-    def _look(self) -> None:
-        limits, now = self.meter.limits, self._loop.time()
-        for protocol, since in list(self.heads.items()):
-            if now - since >= limits.header_timeout:
-                self.meter.met('header_timeout')
-                protocol.give_up_head()
-        for protocol, (received, since) in list(self.bodies.items()):
-            if protocol.has_body:
-                del self.bodies[protocol]
-            elif protocol.received != received or not protocol.is_reading:
-                self.bodies[protocol] = protocol.received, now
-            elif now - since >= limits.body_timeout:
-                self.meter.met('body_timeout')
-                protocol.give_up_body()
-        self._timer = self._loop.call_later(self._look_after, self._look)
-
-
-class _RequestHandler(web.RequestHandler):
-    """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
-
-    __slots__ = ('_address', '_body', '_known', '_rate', '_request', '_server', 'outlet', 'received')
-
-    def __init__(self, server: _HttpServer, **settings: Any) -> None:
-        super().__init__(server, **settings)
-        self._server = server
-        self._address = ''
-        self._known: asyncio.Transport | None = None  # as long as it is let in
-        self._request: web.BaseRequest | None = None  # that is being served
-        self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
-        self._rate = Rate(server.meter, self._loop.time, self.force_close)
-        self.received = 0  # bytes
-        self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or refuse to."""
-        known = cast(asyncio.Transport, transport)
-        peer = known.get_extra_info('peername')
-        self._address = str(peer[0]) if peer else ''
-        refusal = self._server.refusal(self._address)
-        if refusal is not None:
-            known.write(_raw(refusal))
-            known.close()
-            return
-        super().connection_made(transport)
-        self._known = known
-        self._server.transports[known] = known.get_extra_info('socket')
-        self._server.addresses[self._address] = self._server.addresses.get(self._address, 0) + 1
-        self._server.heads[self] = self._loop.time()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
-        if self._known is None:
-            return
-        self._server.transports.pop(self._known, None)
-        self._server.addresses[self._address] -= 1
-        if not self._server.addresses[self._address]:
-            del self._server.addresses[self._address]
-        self._server.heads.pop(self, None)
-        self._server.bodies.pop(self, None)
-        super().connection_lost(exc)
-        if self.outlet is not None:
-            self.outlet.lose()
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes, of a request or a frame."""
-        if self._known is None:
-            return
-        self.received += len(data)
-        if self.outlet is not None:
-            self.outlet.received = self.received
-        elif data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
-            self._server.heads.setdefault(self, self._loop.time())
-        super().data_received(data)
-
-    def begin(self, request: web.BaseRequest) -> None:
-        """A request is being served from here on.
-
-        Raises:
-            Error: 429, there are too many.
-        """
-        self._server.heads.pop(self, None)
-        self._request, self._body = request, request.content
-        if not self.has_body:
-            self._server.bodies[self] = self.received, self._loop.time()
-        self._rate.check()
-
-    def end(self) -> None:
-        """It was served."""
-        self._request = None
-        self._server.bodies.pop(self, None)
-
-    @property
-    def meter(self) -> Meter:
-        """The app's."""
-        return self._server.meter
-
-    @property
-    def has_body(self) -> bool:
-        """Whether the body of the last request has come."""
-        return self._body.is_eof()
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether bytes are taken, and it is not we who hold them up."""
-        return self._known is not None and not self._known.is_closing() and self._known.is_reading()
-
-    def give_up_head(self) -> None:
-        """The head of a request took too long."""
-        self._server.heads.pop(self, None)
-        if self._known is not None and self.received:
-            self._known.write(_raw(Error(408, 'The request took too long to come')))
-        self.force_close()
-
-    def give_up_body(self) -> None:
-        """The body of a request took too long; who reads it is told so, and then has a moment to answer."""
-        self._server.bodies.pop(self, None)
-        if self._request is not None:
-            self._body.set_exception(Error(408, 'The body took too long to come'))
-        self._loop.call_later(ANSWER, self.force_close)
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a failure, unless it is a body that does not come, which its client was told."""
-        if not isinstance(kw.get('exc_info'), Error):  # pragma: no cover  # what else fails was met before
-            super().log_exception(*args, **kw)
-
-    def pause_writing(self) -> None:
-        """The transport holds more than its high-water mark."""
-        super().pause_writing()
-        if self.outlet is not None:
-            self._server.meter.met('send_buffer')
-            self.outlet.pause()
-
-    def resume_writing(self) -> None:
-        """The transport has room again."""
-        super().resume_writing()
-        if self.outlet is not None:
-            self.outlet.resume()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The answer to bytes that are no request, or to a failure that none of our own gates met."""
-        if isinstance(exc, ConnectionError):
-            raise exc  # nobody is there to be answered
-        if request.writer.output_size > 0:
-            raise ConnectionError('a response has begun already, and cannot become an error')  # pragma: no cover
-        if status >= 500:  # pragma: no cover  # as both: Http.serve answers what fails, so that nothing gets here
-            log.error('a request failed', exc_info=exc)
-            return _refusal(Error(500, SERVER_ERROR))
-        log.debug('no request came from %s', request.remote, exc_info=exc)
-        if isinstance(exc, LineTooLong):
-            return _refusal(Error(431, 'The request line or a header is too long'))
-        return _refusal(Error(400, 'Not an HTTP request'))
-
-
-def _raw(error: Error) -> bytes:
-    """A refusal to a connection on which nothing is served."""
-    body = codec.error(error)
-    head = [f'HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}', *(f'{name}: {JSON[name]}' for name in JSON)]
-    return '\r\n'.join([*head, f'Content-Length: {len(body)}', 'Connection: close', '', '']).encode() + body
-
-
-def _answer(error: Error) -> web.Response:
-    return web.Response(status=error.code, body=codec.error(error), headers=JSON)
-
-
-def _refusal(error: Error) -> web.Response:
-    """An error that ends its connection."""
-    response = _answer(error)
-    response.force_close()
-    return response

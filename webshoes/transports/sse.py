@@ -252,6 +252,9 @@ class _Client:
 
     # --- what happens to it ---
 
+    def fed(self) -> None:
+        """What a client sends after its request waits for the stream's end."""
+
     def writable(self) -> None:
         """There is room again."""
         self._news.set()

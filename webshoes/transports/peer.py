@@ -1,0 +1,292 @@
+"""One WebSocket connection: its session's messages on their way in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from webshoes.core import frames
+from webshoes.core.services import Services
+from webshoes.core.session import Session
+from webshoes.loops import soon
+from webshoes.outlet import HasOutlet, Outlet, Stalls
+from webshoes.transports.lane import SlowLane, open_lane
+
+BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
+FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
+GIVE_UP = 2.0  # seconds in which its close is taken and answered
+TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
+NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
+LAST = 4999  # code there is
+
+
+class Turn:
+    """The peers to which something is to be sent at the end of a turn of the loop: all of them at once.
+
+    Answers are written together, for each write may wake whoever waits for it, which costs more than the write.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due: list[Peer] = []
+
+    def add(self, peer: Peer) -> None:
+        """Have a peer flushed."""
+        if not self._due:
+            self._loop.call_soon(self._end)
+        self._due.append(peer)
+
+    def _end(self) -> None:
+        due, self._due = self._due, []
+        for peer in due:
+            peer.flush()
+
+
+class Peer:
+    """One connection: its session's messages on their way in and out.
+
+    Args:
+        ws: the WebSocket.
+        request: what opened it.
+        services: what all connections share.
+        stalls: finds the connections that take nothing.
+        turn: of the loop, at whose end what was answered is sent.
+
+    Attributes:
+        session: what speaks with the peer; to be set before anything is received.
+    """
+
+    session: Session
+
+    def __init__(self, ws: SlowLane, request: web.BaseRequest, services: Services, stalls: Stalls, turn: Turn) -> None:
+        assert request.transport is not None  # or the handshake had failed
+        self._ws = ws
+        self._on = services
+        self._turn = turn
+        self._loop = asyncio.get_running_loop()
+        self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
+        cast(HasOutlet, request.protocol).outlet = self._outlet
+        self._is_taking = False
+        self._is_due = False
+        self._is_held = False  # what came is to be answered, or sent, before more is taken
+        self._progress: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heard = self._heard_before = 0  # frames
+        self._is_read = False
+        self._received_before = 0  # bytes
+        self._silent_since = self._loop.time()
+        self._pinged_at: float | None = None
+
+    # --- in ---
+
+    async def run(self) -> None:
+        """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
+        self._is_read = True
+        open_lane(self._ws, self._take)
+        try:
+            while (message := await self._next()) is not None:
+                if self.session.close_code is None:
+                    self._receive(message)
+                    self.flush()
+                while self.session.is_behind and not self._is_over:
+                    await self._wait_for_progress(None)
+                if self.session.close_code is not None:
+                    await self.end(self.session.close_code, self.session.close_reason)
+        finally:
+            open_lane(self._ws, None)
+
+    def _take(self, message: Any) -> bool:
+        """Take a message where its bytes arrive, unless something is to be waited for."""
+        if self._is_held or self._is_over or self.session.close_code is not None:
+            return False
+        if message[0] is WSMsgType.TEXT or message[0] is WSMsgType.BINARY:
+            self._heard += 1
+            self._receive(message)
+            return self.session.close_code is None  # or `run` has it too, and closes
+        self.flush()  # what came before it is answered before it
+        if message[0] is WSMsgType.PING and not self._outlet.is_blocked:
+            self._heard += 1
+            self._write(frames.header(frames.PONG, len(message[1])) + message[1])
+            return True
+        return False
+
+    def _receive(self, message: Any) -> None:
+        self._is_taking = True  # until `flush`
+        if message[0] is WSMsgType.TEXT:
+            self.session.receive(message[1])
+        else:
+            self.session.receive_binary(message[1])
+
+    def fed(self) -> None:
+        """All that has come so far is taken, or waits."""
+        if self._is_taking:
+            self._turn.add(self)
+
+    def flush(self) -> None:
+        """Send what was answered; take no more while there is something that cannot be sent."""
+        self._is_taking = False
+        self.wake()
+        self._is_held = self.session.is_behind
+
+    async def first_text(self) -> bytes | None:
+        """The first message if it is a text, `None` if it is not."""
+        message = await self._next()
+        return message.data if message is not None and message.type is WSMsgType.TEXT else None
+
+    async def _next(self) -> Any:
+        """The next message, `None` when there will be none; pings and a close are answered."""
+        while True:
+            message = await self._ws.receive()
+            self._heard += 1
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return message
+            if message.type is WSMsgType.PING:
+                self._outlet.passes(len(message.data) + 2)
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await self._ws.pong(message.data)
+            elif message.type is WSMsgType.CLOSE:
+                code = message.data or WSCloseCode.OK
+                if code in NEVER_SENT or code > LAST:
+                    code = WSCloseCode.PROTOCOL_ERROR
+                await self._ws.close(code=code, drain=False)
+                return None
+            elif message.type is not WSMsgType.PONG:
+                if getattr(message.data, 'code', None) == WSCloseCode.MESSAGE_TOO_BIG:
+                    self._on.meter.met('max_ws_msg_size')
+                return None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ws.closed or self._outlet.is_lost
+
+    def beat(self, interval: float) -> None:
+        """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read."""
+        now = self._loop.time()
+        received = self._outlet.received
+        is_heard = self._heard != self._heard_before or received - self._received_before >= TRICKLE
+        is_held_up = not self._is_read or self._outlet.is_paused or self.session.is_behind
+        if is_heard or is_held_up or self._is_over:
+            self._heard_before, self._received_before = self._heard, received
+            self._silent_since, self._pinged_at = now, None
+        elif self._pinged_at is None:
+            if now - self._silent_since >= interval:
+                self._pinged_at = now
+                self._outlet.transport.write(frames.header(frames.PING, 0))
+        elif now - self._pinged_at >= self._on.limits.ping_timeout:
+            self._on.meter.met('ping_timeout')
+            self._outlet.abort()
+
+    # --- out ---
+
+    def wake(self) -> None:
+        """Send what there is room for, in one write; what is left follows when others had their turn."""
+        if self._is_taking or self._is_due or self._is_over or not self.session.has_output:
+            return
+        if self._ws.compress:
+            self._is_due = True
+            self._spawn(self._send_compressed())
+            return
+        room = self._outlet.room
+        if room:
+            self._is_taking = True
+            messages = self.session.take(min(room, BATCH))
+            self._is_taking = False
+            if messages:
+                self._write(frames.frames(messages))
+        self._proceed()
+        if self.session.has_output and not self._outlet.is_blocked:
+            self._is_due = True
+            self._loop.call_soon(self._again)
+
+    def _write(self, data: bytes) -> None:
+        self._outlet.transport.write(data)
+        self._outlet.passes(len(data))
+
+    def _again(self) -> None:
+        self._is_due = False
+        self.wake()
+
+    async def _send_compressed(self) -> None:
+        """As `wake`, where aiohttp is to compress each frame."""
+        while self.session.has_output and not self._is_over:
+            with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
+                for message in self.session.take(min(max(self._outlet.room, 1), BATCH)):
+                    self._outlet.passes(len(message))  # first: the sending waits where there is no room
+                    await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
+            self._proceed()
+            await asyncio.sleep(0)
+        self._is_due = False
+
+    def _proceed(self) -> None:
+        """Let go on what waits for something to be sent."""
+        self._is_held = self.session.is_behind
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
+
+    async def _wait_for_progress(self, timeout: float | None) -> None:
+        """Wait until something was sent, or the connection is gone."""
+        self._progress = self._progress or self._loop.create_future()
+        await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
+
+    def writable(self) -> None:
+        """There is room again."""
+        self.wake()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._proceed()
+
+    def stalled(self) -> None:
+        """The peer takes nothing."""
+        self._on.meter.met('stall_timeout')
+        self.session.close()
+        self._spawn(self.end(WSCloseCode.TRY_AGAIN_LATER, 'Nothing was taken for too long'))
+
+    # --- the end ---
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._outlet.buffered
+
+    def wake_soon(self) -> None:
+        """Have `wake` called, from any thread."""
+        soon(self._loop, self.wake)
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """Send what there is and close, from any thread."""
+        soon(self._loop, lambda: self._spawn(self.close(code, reason)))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send what there is, as long as `FLUSH` allows, and close."""
+        deadline = self._loop.time() + FLUSH
+        self.wake()
+        while self.session.has_output and not self._is_over and (left := deadline - self._loop.time()) > 0:
+            await self._wait_for_progress(left)
+        await self.end(code, reason)
+
+    async def end(self, code: int, reason: str) -> None:
+        """Close now; what was written before is sent, as long as `GIVE_UP` allows."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_UP):
+                await self._ws.close(code=code, message=frames.whole(reason))
+                while not self._outlet.is_lost:
+                    await self._wait_for_progress(None)
+        self.abort()
+
+    def abort(self) -> None:
+        """End it now."""
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        if not self._outlet.is_lost:
+            self._outlet.abort()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
