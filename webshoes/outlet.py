@@ -18,9 +18,6 @@ TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_
 class Sender(Protocol):
     """Who sends over an outlet; called on the loop."""
 
-    def fed(self) -> None:
-        """All that has come from the peer so far was handed on."""
-
     def writable(self) -> None:
         """There is room again."""
 
@@ -89,9 +86,10 @@ class Outlet:
     @property
     def room(self) -> int:
         """Bytes that may be written now: at least 1 where anything may."""
-        if self.is_blocked:
+        if self.is_paused or self.is_lost or self.transport.is_closing():
             return 0
-        return max(self._high + 1 - self.transport.get_write_buffer_size(), 0)
+        room = self._high + 1 - self.transport.get_write_buffer_size()
+        return room if room > 0 else 0
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -111,7 +109,8 @@ class Outlet:
     def passes(self, size: int) -> None:
         """So many bytes were written."""
         self.passed += size
-        self._stalls.watch(self)
+        if self not in self._stalls.watched:
+            self._stalls.watch(self)
 
     def abort(self) -> None:
         """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
@@ -174,39 +173,42 @@ class Stalls:
 
     Args:
         timeout: seconds without any progress, `None` for never.
+
+    Attributes:
+        watched: the connections that are looked at; the most that each had taken, and since when it is no more.
     """
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._watched: dict[Outlet, tuple[float, float]] = {}  # the most that was taken, and since when it is no more
+        self.watched: dict[Outlet, tuple[float, float]] = {}
         self._is_ticking = False
 
     def watch(self, outlet: Outlet) -> None:
         """Look at a connection until its peer has taken all."""
-        if self._timeout is None or outlet in self._watched:
+        if self._timeout is None or outlet in self.watched:
             return
-        self._watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
+        self.watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
         if not self._is_ticking:
             self._is_ticking = True
             self._loop.call_later(self._timeout / LOOKS, self._look)
 
     def forget(self, outlet: Outlet) -> None:
         """Look at a connection no more."""
-        self._watched.pop(outlet, None)
+        self.watched.pop(outlet, None)
 
     def _look(self) -> None:
         assert self._timeout is not None
         now = self._loop.time()
-        for outlet, (most, since) in list(self._watched.items()):
+        for outlet, (most, since) in list(self.watched.items()):
             taken, waiting = (0, 0) if outlet.is_lost else outlet.progress
             if not waiting:
-                del self._watched[outlet]
+                del self.watched[outlet]
             elif taken > most:
-                self._watched[outlet] = taken, now
+                self.watched[outlet] = taken, now
             elif now - since >= self._timeout:
-                del self._watched[outlet]
+                del self.watched[outlet]
                 outlet.sender.stalled()
-        self._is_ticking = bool(self._watched)
+        self._is_ticking = bool(self.watched)
         if self._is_ticking:
             self._loop.call_later(self._timeout / LOOKS, self._look)

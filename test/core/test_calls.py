@@ -13,7 +13,7 @@ from aiohttp import web
 from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, CallServices, HandlerJob
+from webshoes.core.calls import Calls, CallServices, HandlerJob, arguments
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
 from webshoes.core.dispatch import Dispatcher
@@ -168,8 +168,9 @@ class Bench:
 
     def call(self, fn: str, tid: Any = None, **fields: Any) -> None:
         ctx = Context(self.scope, fn, tid, 'WS')
-        job = HandlerJob(self.dispatcher, self.registry.find_command('cmd', fn), ctx, {'cmd': fn, **fields})
-        self.calls.accept(job, tid, self.size)
+        match = self.registry.find_command('cmd', fn)
+        values = arguments(match.entry, {'cmd': fn, **fields})
+        self.calls.accept(HandlerJob(self.dispatcher, match, ctx, values), tid, self.size)
 
     @property
     def told(self) -> list[Any]:
@@ -368,8 +369,9 @@ def test_arguments(field: str, fields: dict[str, Any], values: Any) -> None:
 def test_arguments_of_a_wrong_kind(value: Any) -> None:
     """A `q` field that holds no object is 400, naming the field."""
     bench = Bench({'f': lambda ctx, q: q})
-    bench.call('f', 'x', q=value)
-    assert bench.sent == [{'error': "'q' is a JSON object", 'code': 400, 'tid': 'x'}]
+    with pytest.raises(Error, match="^'q' is a JSON object$") as raised:
+        bench.call('f', 'x', q=value)
+    assert (raised.value.code, bench.sent) == (400, [])
 
 
 def test_context(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from math import inf
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -21,12 +22,14 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
-from webshoes.core.registry import Match
+from webshoes.core.params import Texts
+from webshoes.core.registry import Entry, Match
 
 Tid = str | int | float | None
 Message = dict[str, Any]
 
 TOO_LONG = Error(504, 'The handler took longer than its time limit')
+NO_TEXTS: Texts = {}
 SLICE = 0.003  # seconds in which calls that waited are run before others have their turn
 
 
@@ -76,28 +79,32 @@ class Job(Protocol):
         """Whether it waits for a thread, and need not where nobody listens any more."""
 
 
-class HandlerJob(Struct, frozen=True, gc=False):
+def arguments(entry: Entry, message: Message) -> dict[str, Any]:
+    """The arguments in a message: what is in the entry's `q` field, if that is there, else all of it."""
+    values = message.get(entry.q, message) if entry.q else message
+    if values is not None and not isinstance(values, dict):
+        raise Error(400, f"'{entry.q}' is a JSON object")
+    return values or {}
+
+
+class HandlerJob(Struct, frozen=True):
     """The call of a handler.
 
     Attributes:
         dispatcher: calls it.
         match: where the call goes.
         ctx: the handler's first argument.
-        message: the whole message; the arguments are in the entry's `q` field if it is there, else all of it.
+        values: the arguments.
     """
 
     dispatcher: Dispatcher
     match: Match
     ctx: Context
-    message: Message
+    values: dict[str, Any]
 
     def run(self) -> Any:
         """Call it."""
-        q = self.match.entry.q
-        values = self.message.get(q, self.message) if q else self.message
-        if values is not None and not isinstance(values, dict):
-            raise Error(400, f"'{q}' is a JSON object")
-        return self.dispatcher.call(self.match, self.ctx, values or {}, {})
+        return self.dispatcher.call(self.match, self.ctx, self.values, NO_TEXTS)
 
     @property
     def where(self) -> str:
@@ -145,6 +152,7 @@ class Calls:
     ) -> None:
         self._on = services
         self._limits = services.limits
+        self._places = inf if services.limits.max_in_flight is None else services.limits.max_in_flight
         self._send = send
         self._resume = resume
         self._wake = wake
@@ -203,7 +211,7 @@ class Calls:
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        if self._has_place():
+        if len(self._running) < self._places:
             self._begin(job, tid, size)
         else:
             self._on.meter.met('max_in_flight')
@@ -236,8 +244,7 @@ class Calls:
                 call.task.cancel()
 
     def _has_place(self) -> bool:
-        limit = self._limits.max_in_flight
-        return limit is None or len(self._running) < limit
+        return len(self._running) < self._places
 
     def _check_queue(self, size: int) -> None:
         count = len(self._for_turn) + len(self._for_place)

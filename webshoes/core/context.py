@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Struct
 from propertybag import Bag
 
 from webshoes.core.connection import Connection
@@ -30,58 +31,55 @@ class Scope:
         return self._session
 
 
-class Context:
+class Context(Struct, eq=False, weakref=True):
     """The first argument of every handler.
 
     Attributes:
+        scope: what it shares with the other calls of its connection.
         p: the decoded HTTP path without query, or the WebSocket command as sent.
         tid: the message's transaction id, `None` where it had none and over HTTP.
         method: the HTTP method, `'WS'` over WebSocket.
     """
 
-    __slots__ = ('_scope', 'method', 'p', 'tid')
+    scope: Scope
+    p: str
+    tid: str | int | float | None
+    method: str
 
-    def __init__(self, scope: Scope, p: str, tid: str | int | float | None, method: str) -> None:
-        self._scope = scope
-        self.p = p
-        self.tid = tid
-        self.method = method
-
-    def for_call(self, p: str, tid: str | int | float | None) -> Context:
-        """The context of one call over the same connection."""
-        return Context(self._scope, p, tid, self.method)
+    def __repr__(self) -> str:
+        return f'<Context of {self.method} {self.p!r}>'
 
     @property
     def req(self) -> Any:
         """The aiohttp request; over WebSocket the one that opened it."""
-        return self._scope.req
+        return self.scope.req
 
     @property
     def opts(self) -> Bag:
         """The application's own bag, as given to `WebShoesApp`."""
-        return self._scope.opts
+        return self.scope.opts
 
     @property
     def wsa(self) -> Any:
         """The `WebShoesApp`."""
-        return self._scope.wsa
+        return self.scope.wsa
 
     @property
     def ws(self) -> Any:
         """The aiohttp WebSocket, `None` over HTTP."""
-        return self._scope.ws
+        return self.scope.ws
 
     @property
     def user(self) -> Any:
         """Who calls, as `auth` found; `None` without it."""
-        return self._scope.conn.user
+        return self.scope.conn.user
 
     @property
     def session(self) -> Bag:
         """A Bag that lasts as long as the WebSocket or event stream; over plain HTTP fresh for each request."""
-        return self._scope.session
+        return self.scope.session
 
     @property
     def conn(self) -> Connection:
         """The connection."""
-        return self._scope.conn
+        return self.scope.conn

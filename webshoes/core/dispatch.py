@@ -58,7 +58,16 @@ class Dispatcher:
         if match.params:
             values = {**values, **{name: text[0] for name, text in match.params.items()}}
             texts = {**texts, **match.params}
-        return self.run(handler, ctx, handler.bind(values, texts))
+        q = handler.bind(values, texts)
+        if handler.threaded:
+            return self._in_thread(handler.fn, ctx, q)
+        started = self._clock()  # from here on as `run`, which is a call more
+        try:
+            result = handler.fn(ctx, q)
+        finally:
+            if self._clock() - started > self._slow:
+                self.check_pace(started, handler.name)
+        return result if type(result) is not types.CoroutineType else _Paced(result, handler.name, self)
 
     def run(self, function: Function, *args: Any) -> Any:
         """Call a function of the program: its result, or an awaitable of it (see `is_pending`).
@@ -74,9 +83,7 @@ class Dispatcher:
         finally:
             if self._clock() - started > self._slow:
                 self.check_pace(started, function.name)
-        if type(result) is types.CoroutineType:
-            return _Paced(result, function.name, self)
-        return result
+        return result if type(result) is not types.CoroutineType else _Paced(result, function.name, self)
 
     def clock(self) -> float:
         """Monotonic seconds, for `check_pace`."""

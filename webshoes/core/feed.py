@@ -39,6 +39,11 @@ class Feed:
         ctx: what hooks are told.
         wake: called on the loop when there may be something to send.
         wake_soon: has `wake` called, from any thread.
+
+    Attributes:
+        outbox: replies, and pushes to this connection alone, that wait.
+        unsent: bytes of these replies.
+        stale: subscriptions that may lack something.
     """
 
     def __init__(
@@ -48,11 +53,11 @@ class Feed:
         self.ctx = ctx
         self.wake = wake
         self._wake_soon = wake_soon
-        self._outbox: deque[bytes | _Notice] = deque()
-        self.unsent = 0  # bytes of replies
+        self.outbox: deque[bytes | _Notice] = deque()
+        self.unsent = 0
         self._noticed = 0  # bytes of pushes to this connection alone
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
-        self._stale: deque[Subscription[Feed]] = deque()
+        self.stale: deque[Subscription[Feed]] = deque()
         self._is_closed = False
 
     # --- subscriptions ---
@@ -136,7 +141,7 @@ class Feed:
 
     def send(self, reply: bytes) -> None:
         """Send a reply."""
-        self._outbox.append(reply)
+        self.outbox.append(reply)
         self.unsent += len(reply)
 
     def push(self, name: str, data: bytes) -> None:
@@ -154,7 +159,7 @@ class Feed:
             if waiting and self._on.meter.over('send_buffer', waiting + len(data)):
                 raise Error(429, f'The connection is too far behind: {waiting} bytes that were pushed to it wait')
             self._noticed += len(data)
-            self._outbox.append(_Notice(name, self._on.now(), data))
+            self.outbox.append(_Notice(name, self._on.now(), data))
         if not waiting:
             self._wake_soon()
 
@@ -162,32 +167,33 @@ class Feed:
         """Have a subscription looked at, whose event was triggered."""
         if not subscription.stale:
             subscription.stale = True
-            self._stale.append(subscription)
-
-    @property
-    def has_sent(self) -> bool:
-        """Whether replies or pushes to this connection alone wait."""
-        return bool(self._outbox)
+            self.stale.append(subscription)
 
     @property
     def has_output(self) -> bool:
         """Whether there may be something to send."""
-        return bool(self._outbox or self._stale)
+        return bool(self.outbox or self.stale)
 
-    def take(self) -> bytes | None:
-        """The next reply, or push to this connection alone."""
-        if not self._outbox:
-            return None
-        found = self._outbox.popleft()
-        if isinstance(found, bytes):
-            self.unsent -= len(found)
-            return found
+    def take(self, size: int) -> tuple[list[bytes], int]:
+        """The next replies, and pushes to this connection alone: about `size` bytes, and how many are left of these."""
+        outbox, found = self.outbox, []
+        while outbox and size > 0:
+            message = outbox.popleft()
+            if isinstance(message, _Notice):
+                message = self._noticed_frame(message)
+            else:
+                self.unsent -= len(message)
+            found.append(message)
+            size -= len(message)
+        return found, size
+
+    def _noticed_frame(self, notice: _Notice) -> bytes:
         with self._on.store.lock:
-            self._noticed -= len(found.data)
-            if not self._outbox:  # also where a signal handler pushed in the middle of a push
+            self._noticed -= len(notice.data)
+            if not self.outbox:  # also where a signal handler pushed in the middle of a push
                 self._noticed = 0
-        evt, rep = self._fields(found.name)
-        return notice_frame(evt, rep, found.name, found.t, found.data)
+        evt, rep = self._fields(notice.name)
+        return notice_frame(evt, rep, notice.name, notice.t, notice.data)
 
     def _fields(self, name: str) -> tuple[str, str]:
         """The names of the fields of a push: as the client has subscribed to the event, else the first entry's."""
@@ -200,14 +206,14 @@ class Feed:
 
     def take_push(self) -> tuple[Subscription[Feed], Push] | None:
         """The next version that a subscription lacks; they take turns."""
-        while self._stale:
-            subscription = self._stale[0]
+        while self.stale:
+            subscription = self.stale[0]
             is_live = self._subscriptions.get((subscription.name, subscription.uid)) is subscription
             push = self._on.store.next_push(subscription) if is_live else None
             if push is not None:
-                self._stale.rotate(-1)
+                self.stale.rotate(-1)
                 return subscription, push
-            self._stale.popleft().stale = False
+            self.stale.popleft().stale = False
         return None
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 TEXT, BINARY, PING, PONG = 1, 2, 9, 10
 SHORT = tuple(bytes((0x80 | TEXT, size)) for size in range(126))  # headers of texts, by their size
@@ -22,8 +22,10 @@ def header(opcode: int, size: int) -> bytes:
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8, 'big')
 
 
-def frames(messages: Iterable[bytes | bytearray]) -> bytes:
+def frames(messages: Sequence[bytes | bytearray]) -> bytes:
     """Messages, each as one frame."""
+    if len(messages) == 1 and len(messages[0]) < 126 and type(messages[0]) is bytes:
+        return SHORT[len(messages[0])] + messages[0]
     parts: list[bytes | bytearray] = []
     for message in messages:
         size = len(message)

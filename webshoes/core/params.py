@@ -100,45 +100,52 @@ def _dotted(*steps: Any) -> str:
     return '.'.join(map(str, steps))
 
 
-class _Shown:
-    """Lets a parameter be seen whose name a Bag keeps for itself: without it, `q.sep` is `'.'` whatever was sent."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, bag: Params, owner: type | None = None) -> Any:
-        return bag[self.name]
-
-    def __set__(self, bag: Params, value: Any) -> None:
-        """Never called, Bag.__setattr__ comes first; with it this outranks what stands in the bag's `__dict__`."""
+# What Bag's methods read of a bag beside its values, put there when one is called; `prefix` is ours.
+_DEFAULTS = {'sep': '.', 'frozen': False, 'defstr': ValueError, 'defval': None, 'prefix': ()}
+_attributes = Bag.__dict__['__dict__'].__get__
+_inherited = object.__getattribute__
 
 
 class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
     """The Bag that handlers get as `q`: see `Missing` for the keys that are not there."""
 
-    sep, frozen, defstr, defval, prefix = _Shown(), _Shown(), _Shown(), _Shown(), _Shown()
+    @staticmethod
+    def of(values: dict[str, Any], texts: Texts | None = None, prefix: tuple[Any, ...] = ()) -> Params:
+        """A bag over this very dict, made without Bag's constructor, which costs three times as much.
 
-    @classmethod
-    def of(cls, values: dict[str, Any], prefix: tuple[Any, ...] = ()) -> Params:
-        """A bag over this very dict, made without Bag's constructor, which costs three times as much."""
-        params = cls.__new__(cls)
+        Which of the values came as text does not matter to it.
+        """
+        params = dict.__new__(Params)
         dict.__setitem__(params, '_', '_')  # so that json.dumps does not take it for an empty dict
-        params.__dict__.update(
-            pb=values, sep='.', frozen=False, defstr=ValueError, defval=None, prefix=prefix
-        )  # the attributes that Bag's methods read
+        attributes = _attributes(params)
+        attributes['pb'] = values
+        if prefix:
+            attributes['prefix'] = prefix
         return params
 
     def __getitem__(self, key: Any) -> Any:
-        values = self.__dict__['pb']
+        values = _attributes(self)['pb']
         if key not in values:
             return Missing(self, (key,))
         value = values[key]
-        return Params.of(value, (*self.__dict__['prefix'], key)) if type(value) is dict else value
+        return Params.of(value, None, (*_attributes(self).get('prefix', ()), key)) if type(value) is dict else value
 
-    def __getattr__(self, key: str) -> Any:
+    def __getattribute__(self, key: str) -> Any:
+        """A parameter, whatever a Bag keeps under its name; `__getattr__`, asked last, takes twice as long."""
+        if key in _METHODS:
+            if len(attributes := _attributes(self)) < len(_DEFAULTS):
+                attributes.update({**_DEFAULTS, **attributes})
+            return _inherited(self, key)
         if key[:2] == '__' and key[-2:] == '__':  # a protocol that Python asks for, no parameter
             raise AttributeError(key)
+        values = _attributes(self)['pb']
+        if key in values and type(values[key]) is not dict:
+            return values[key]
         return self[key]
+
+    def __getattr__(self, key: str) -> Any:
+        """Nothing: all that there is was found before this is asked."""
+        raise AttributeError(key)
 
     def get(self, ks: Any, defval: Any = None, sep: str | None = None, cast: Callable[[Any], Any] | None = None) -> Any:
         """The value at a key or dotted path, or `defval`.
@@ -159,17 +166,17 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
     def bag(self, ks: Any, defval: Any = None, sep: str | None = None) -> Any:
         """As `get`, a dict as a bag that shares its content."""
         value = self.get(ks, defval, sep)
-        return Params.of(value, (*self.__dict__['prefix'], ks)) if type(value) is dict else value
+        return Params.of(value, None, (*self.__dict__['prefix'], ks)) if type(value) is dict else value
 
     def copy(self, deep: bool = False) -> Params:
         """A bag of its own; nested values are shared unless `deep`."""
-        return Params.of(super().copy(deep).as_dict(), self.__dict__['prefix'])
+        return Params.of(super().copy(deep).as_dict(), None, self.__dict__['prefix'])
 
     def __copy__(self) -> Params:
         return self.copy()
 
     def __reduce__(self) -> Any:
-        return Params.of, (self.as_dict(), self.__dict__['prefix'])
+        return Params.of, (self.as_dict(), None, self.__dict__['prefix'])
 
     def __ror__(self, other: Any) -> Any:
         if not isinstance(other, dict):
@@ -177,6 +184,7 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         return Params.of({**(other.as_dict() if isinstance(other, Bag) else other), **self.as_dict()})
 
 
+_METHODS = frozenset(dir(Params))
 _SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet)
 
 Bind = Callable[[dict[str, Any], Texts], Any]
@@ -192,7 +200,7 @@ def binder(annotation: Any) -> Bind:
             numbers and the like; JSON stays strict.
     """
     if annotation in (None, Any) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
-        return lambda values, texts: Params.of(values)
+        return Params.of
     hints = _field_types(annotation)
 
     def bind(values: dict[str, Any], texts: Texts) -> Any:

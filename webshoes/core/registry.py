@@ -275,6 +275,11 @@ class Registry:
         entry = self.entries.get(sub) or (self.entries.get('*') if path == '/' else None)
         return entry if entry is not None and entry.evt and sub != '*' else None
 
+    def known_command(self, field: str, command: object) -> Match | None:
+        """Where a command goes that was found before as a key as it stands, and still is."""
+        known = self._exact.get((field, command)) if type(command) is str else None
+        return known.match if known is not None and known.fm.get(known.key) is known.fn else None
+
     def find_command(self, field: str, command: object) -> Match:
         """Where a WebSocket command goes.
 
@@ -287,9 +292,6 @@ class Registry:
         """
         if not isinstance(command, str) or not command:
             raise Error(400, 'Invalid command')
-        known = self._exact.get((field, command))
-        if known is not None and known.fm.get(known.key) is known.fn:
-            return known.match
         for match in self._command_matches(field, command):
             if match is not None and isinstance(match.target, Handler):
                 self._remember(field, command, match, match.target.fn)

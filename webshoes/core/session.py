@@ -13,14 +13,14 @@ from typing import Any
 from msgspec import Struct
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, HandlerJob, Message, Tid
+from webshoes.core.calls import Calls, HandlerJob, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
 from webshoes.core.names import Since, check_since
 from webshoes.core.rate import Rate
-from webshoes.core.registry import Entry
+from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
 
 _STOPPING = Error(503, 'The server is stopping')
@@ -41,6 +41,7 @@ class Session:
     ) -> None:
         self._on = services
         self._limits = services.limits
+        self._high = services.limits.send_buffer
         self._ctx = ctx
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
@@ -57,6 +58,7 @@ class Session:
 
         One that is not UTF-8 sets `close_code` to 1007 (RFC 6455 section 8.1).
         """
+        message: Any
         try:
             message = codec.decode(data)
         except UnicodeDecodeError:
@@ -64,8 +66,8 @@ class Session:
             return
         except Error as exc:
             message = exc
-        if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():
-            self._handle(message, len(data))  # as `_proceed` would
+        if type(message) is dict and not self._arrived and self._calls.is_quiet and self.feed.unsent <= self._high:
+            self._handle(message, len(data))  # at once, as `_proceed` would
             return
         if isinstance(message, list):
             self._receive_batch(message, len(data))
@@ -90,7 +92,7 @@ class Session:
         self.close_code, self.close_reason = 1013, 'Too many calls for too long'
 
     def _has_room(self) -> bool:
-        return self.feed.unsent <= self._limits.send_buffer
+        return self.feed.unsent <= self._high
 
     def _proceed(self) -> None:
         """Do what is to be done, as far as there is room for the answers."""
@@ -119,29 +121,29 @@ class Session:
     def _handle(self, message: Any, size: int) -> None:
         tid: Tid = None
         try:
-            if isinstance(message, Error):
-                raise message
-            if not isinstance(message, dict):
-                raise Error(400, 'A message is a JSON object')
+            if type(message) is not dict:
+                raise message if isinstance(message, Error) else Error(400, 'A message is a JSON object')
             if 'tid' in message:
-                found = message['tid']
-                tid = found if type(found) is int else self._check_tid(message, 'tid')
-            self._dispatch(message, tid, size)
+                tid = message['tid'] if type(message['tid']) is int else self._check_tid(message, 'tid')
+            for field, entry in self._on.registry.fields:
+                if field in message:
+                    if entry is None:
+                        self._call(field, message, tid, size)
+                    else:
+                        self._subscription(entry, message, tid, size)
+                    return
+            self._control(message)
         except BaseException as exc:
             self.feed.send(codec.error(self._on.dispatcher.error(exc, 'webshoes'), tid))
 
-    def _dispatch(self, message: Message, tid: Tid, size: int) -> None:
-        """Do what a message asks for: it is the first of these whose field it has."""
-        for field, entry in self._on.registry.fields:
-            if field in message:
-                if entry is None:
-                    return self._call(field, message, tid, size)
-                return self._subscription(entry, message, tid, size)
+    def _control(self, message: Message) -> None:
+        """Do what a message asks for that neither calls nor subscribes."""
         if 'cancel' in message:
-            return self._cancel(self._check_tid(message, 'cancel'))
-        if 'ping' in message:
-            return self.feed.send(codec.encode({'pong': self._check_tid(message, 'ping')}))
-        raise Error(400, 'Invalid command')
+            self._cancel(self._check_tid(message, 'cancel'))
+        elif 'ping' in message:
+            self.feed.send(codec.encode({'pong': self._check_tid(message, 'ping')}))
+        else:
+            raise Error(400, 'Invalid command')
 
     def _is_tid(self, tid: Any) -> bool:
         if isinstance(tid, str):
@@ -161,15 +163,22 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
+        if self._limits.max_rate is not None:
+            self._rate.check()
         command = message[field]
+        match = self._on.registry.known_command(field, command) or self._find(field, command)
+        q = match.entry.q
+        values = message.get(q) if q else None
+        if type(values) is not dict:
+            values = arguments(match.entry, message)
+        ctx = Context(self._ctx.scope, command, tid, 'WS')
+        self._calls.accept(HandlerJob(self._on.dispatcher, match, ctx, values), tid, size)
+
+    def _find(self, field: str, command: object) -> Match:
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             self._on.meter.met('max_name')
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
-        if self._limits.max_rate is not None:
-            self._rate.check()
-        match = self._on.registry.find_command(field, command)
-        ctx = self._ctx.for_call(command, tid)
-        self._calls.accept(HandlerJob(self._on.dispatcher, match, ctx, message), tid, size)
+        return self._on.registry.find_command(field, command)
 
     def _cancel(self, tid: Tid) -> None:
         if not self._calls.cancel(tid):
@@ -198,27 +207,24 @@ class Session:
     @property
     def has_output(self) -> bool:
         """Whether `take` may have something."""
-        return bool(self._arrived or self.feed.has_output or self._calls.can_advance)
+        feed, calls = self.feed, self._calls
+        return bool(feed.outbox or feed.stale or self._arrived or (not calls.is_quiet and calls.can_advance))
 
     @property
     def is_behind(self) -> bool:
         """Whether something of what was received is to be answered, or sent, before more should be received."""
-        return bool(self._arrived or self.feed.has_sent)
+        return bool(self._arrived or self.feed.outbox)
 
     def take(self, size: int) -> list[bytes]:
         """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
-        self._proceed()
-        messages: list[bytes] = []
-        while size > 0 and (message := self._next_message()) is not None:
-            messages.append(message)
-            size -= len(message)
-        return messages
-
-    def _next_message(self) -> bytes | None:
-        message = self.feed.take()
-        if message is None and (found := self.feed.take_push()) is not None:
+        if self._arrived or not self._calls.is_quiet:
+            self._proceed()
+        messages, left = self.feed.take(size)
+        while left > 0 and self.feed.stale and (found := self.feed.take_push()) is not None:
             message = push_frame(*found)
-        return message
+            messages.append(message)
+            left -= len(message)
+        return messages
 
     # --- the end ---
 

@@ -117,7 +117,7 @@ class HttpConnections(web.Server):
 class HttpConnection(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ('_address', '_body', '_known', '_rate', '_request', '_server', 'outlet', 'received')
+    __slots__ = ('_address', '_body', '_known', '_rate', '_request', '_server', '_take_frames', 'outlet', 'received')
 
     def __init__(self, server: HttpConnections, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -127,6 +127,7 @@ class HttpConnection(web.RequestHandler):
         self._request: web.BaseRequest | None = None  # that is being served
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
         self._rate = Rate(server.meter, self._loop.time, self.force_close)
+        self._take_frames: Callable[[bytes], object] | None = None
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
 
@@ -167,12 +168,17 @@ class HttpConnection(web.RequestHandler):
         self.received += len(data)
         if self.outlet is not None:
             self.outlet.received = self.received
-            super().data_received(data)
-            self.outlet.sender.fed()
-            return
-        if data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
+            if self._take_frames is not None:  # what `super` would do, two calls later
+                self._take_frames(data)
+                return
+        elif data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
+
+    def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
+        """Have bytes taken as frames from here on."""
+        super().set_parser(parser, data_received_cb)
+        self._take_frames = parser.feed_data
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.

@@ -55,7 +55,7 @@ class Lane(WebSocketDataQueue):
 
 
 class FastLane(SlowLane):
-    """A WebSocket whose messages go over a lane."""
+    """A WebSocket whose messages go over a lane, until it is closed."""
 
     lane: Lane | None = None
 
@@ -66,6 +66,11 @@ class FastLane(SlowLane):
     @_reader.setter
     def _reader(self, queue: Any) -> None:
         self.lane = Lane(queue._protocol, queue._limit // 2, asyncio.get_running_loop())
+
+    async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
+        """Close it."""
+        open_lane(self, None)
+        return await super().close(code=code, message=message, drain=drain)
 
 
 def open_lane(ws: SlowLane, take: Take | None) -> None:

@@ -16,6 +16,7 @@ from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
+TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
@@ -65,6 +66,7 @@ class Peer:
     def __init__(self, ws: SlowLane, request: web.BaseRequest, services: Services, stalls: Stalls, turn: Turn) -> None:
         assert request.transport is not None  # or the handshake had failed
         self._ws = ws
+        self._is_compressed = bool(ws.compress)
         self._on = services
         self._turn = turn
         self._loop = asyncio.get_running_loop()
@@ -90,7 +92,11 @@ class Peer:
         try:
             while (message := await self._next()) is not None:
                 if self.session.close_code is None:
-                    self._receive(message)
+                    self._is_taking = True
+                    if message.type is TEXT:
+                        self.session.receive(message.data)
+                    else:
+                        self.session.receive_binary(message.data)
                     self.flush()
                 while self.session.is_behind and not self._is_over:
                     await self._wait_for_progress(None)
@@ -101,50 +107,43 @@ class Peer:
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
-        if self._is_held or self._is_over or self.session.close_code is not None:
+        kind, data, _ = message
+        if self._is_held:
             return False
-        if message[0] is WSMsgType.TEXT or message[0] is WSMsgType.BINARY:
+        session = self.session
+        if kind is TEXT:
             self._heard += 1
-            self._receive(message)
-            return self.session.close_code is None  # or `run` has it too, and closes
+            if not self._is_taking:
+                self._is_taking = True  # until `flush`
+                self._turn.add(self)
+            session.receive(data)
+            return session.close_code is None  # or `run` has it too, and closes
         self.flush()  # what came before it is answered before it
-        if message[0] is WSMsgType.PING and not self._outlet.is_blocked:
+        if kind is PING and not self._outlet.is_blocked:
             self._heard += 1
-            self._write(frames.header(frames.PONG, len(message[1])) + message[1])
+            self._outlet.transport.write(frames.header(frames.PONG, len(data)) + data)
+            self._outlet.passes(len(data) + 2)
             return True
         return False
 
-    def _receive(self, message: Any) -> None:
-        self._is_taking = True  # until `flush`
-        if message[0] is WSMsgType.TEXT:
-            self.session.receive(message[1])
-        else:
-            self.session.receive_binary(message[1])
-
-    def fed(self) -> None:
-        """All that has come so far is taken, or waits."""
-        if self._is_taking:
-            self._turn.add(self)
-
     def flush(self) -> None:
-        """Send what was answered; take no more while there is something that cannot be sent."""
+        """Send what was answered."""
         self._is_taking = False
         self.wake()
-        self._is_held = self.session.is_behind
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
         message = await self._next()
-        return message.data if message is not None and message.type is WSMsgType.TEXT else None
+        return message.data if message is not None and message.type is TEXT else None
 
     async def _next(self) -> Any:
         """The next message, `None` when there will be none; pings and a close are answered."""
         while True:
             message = await self._ws.receive()
             self._heard += 1
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if message.type in (TEXT, BINARY):
                 return message
-            if message.type is WSMsgType.PING:
+            if message.type is PING:
                 self._outlet.passes(len(message.data) + 2)
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
@@ -184,27 +183,29 @@ class Peer:
 
     def wake(self) -> None:
         """Send what there is room for, in one write; what is left follows when others had their turn."""
-        if self._is_taking or self._is_due or self._is_over or not self.session.has_output:
+        if self._is_taking or self._is_due or self._ws.closed:
             return
-        if self._ws.compress:
-            self._is_due = True
-            self._spawn(self._send_compressed())
+        session, outlet = self.session, self._outlet
+        if self._is_compressed:
+            if session.has_output:
+                self._is_due = self._is_held = True
+                self._spawn(self._send_compressed())
             return
-        room = self._outlet.room
-        if room:
+        if room := outlet.room:
             self._is_taking = True
-            messages = self.session.take(min(room, BATCH))
+            messages = session.take(room if room < BATCH else BATCH)
             self._is_taking = False
             if messages:
-                self._write(frames.frames(messages))
-        self._proceed()
-        if self.session.has_output and not self._outlet.is_blocked:
+                data = frames.frames(messages)
+                outlet.transport.write(data)
+                outlet.passes(len(data))
+        has_more = session.has_output
+        self._is_held = has_more and session.is_behind
+        if self._progress is not None:
+            self._proceed()
+        if has_more and not outlet.is_blocked:
             self._is_due = True
             self._loop.call_soon(self._again)
-
-    def _write(self, data: bytes) -> None:
-        self._outlet.transport.write(data)
-        self._outlet.passes(len(data))
 
     def _again(self) -> None:
         self._is_due = False
@@ -219,11 +220,10 @@ class Peer:
                     await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
             self._proceed()
             await asyncio.sleep(0)
-        self._is_due = False
+        self._is_due = self._is_held = False
 
     def _proceed(self) -> None:
         """Let go on what waits for something to be sent."""
-        self._is_held = self.session.is_behind
         if self._progress is not None:
             self._progress.set_result(None)
             self._progress = None

@@ -229,17 +229,12 @@ class _Client:
 
     def _take(self, places: _Places) -> bytes:
         """What there is to send, as far as there is room."""
-        room, blocks = min(self._outlet.room, BATCH), list[bytes]()
-        while room > 0:
-            if (notice := self._feed.take()) is not None:
-                block = b'data: %b\n\n' % notice
-            elif (found := self._feed.take_push()) is not None:
-                frame = push_frame(*found)
-                block = b'id: %b\ndata: %b\n\n' % (places.line(), frame)
-            else:
-                break
-            blocks.append(block)
-            room -= len(block)
+        notices, room = self._feed.take(min(self._outlet.room, BATCH))
+        blocks = [b'data: %b\n\n' % notice for notice in notices]
+        while room > 0 and (found := self._feed.take_push()) is not None:
+            frame = push_frame(*found)
+            blocks.append(b'id: %b\ndata: %b\n\n' % (places.line(), frame))
+            room -= len(blocks[-1])
         return b''.join(blocks)
 
     async def _something_new(self) -> bool:
@@ -251,9 +246,6 @@ class _Client:
             return False
 
     # --- what happens to it ---
-
-    def fed(self) -> None:
-        """What a client sends after its request waits for the stream's end."""
 
     def writable(self) -> None:
         """There is room again."""
