@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from propertybag import Bag
 
-from webshoes import Limits, WebShoesApp
+from webshoes import Context, Limits, WebShoesApp
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -51,6 +52,14 @@ class Peer:
         """Subscribe and return the answer's value."""
         answer: dict[str, Any] = self.ask({'evt': event, **fields})['r']
         return answer
+
+
+OpenPeer = Callable[..., Peer]
+
+
+def echo(ctx: Context, q: Bag) -> Any:
+    """A handler that gives back what it is sent."""
+    return q
 
 
 def exchange(wsa: WebShoesApp, request: bytes) -> bytes:
@@ -114,7 +123,7 @@ def free_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def open_peer() -> Iterator[Callable[..., Peer]]:
+def open_peer() -> Iterator[OpenPeer]:
     """Open a WebSocket to an app (`open_peer(wsa)`, `open_peer(wsa, '/any/path')`); it is closed after the test."""
     from websockets.sync.client import connect  # here, so that tests without sockets do not wait for it
 

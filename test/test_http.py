@@ -9,7 +9,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve, exchange
+from .conftest import TIMEOUT, OpenPeer, Serve, echo, exchange
 
 CRLF = b'\r\n'
 
@@ -43,10 +42,6 @@ class Shelf:
 class Cell(TypedDict):
     row: int
     weight: float
-
-
-def echo(ctx: ws.Context, q: Bag) -> Any:
-    return q
 
 
 @ws.methods('POST')
@@ -856,7 +851,7 @@ def test_close_of_the_connection(serve: Serve) -> None:
     assert exchange(wsa, b'GET /cmd/bye HTTP/1.1\r\nHost: localhost\r\n\r\n').count(b'HTTP/1.1') <= 1
 
 
-def test_stopping(serve: Serve, open_peer: Callable[..., Peer]) -> None:
+def test_stopping(serve: Serve, open_peer: OpenPeer) -> None:
     """While a handler has its grace period, a new request on a connection that is open is 503."""
     entered, gate = threading.Event(), threading.Event()
 
