@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from propertybag import Bag
 
-from webshoes import Context, Limits, WebShoesApp
+from webshoes import Context, Limits, WebShoesApp, threaded
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -62,6 +64,37 @@ def echo(ctx: Context, q: Bag) -> Any:
     return q
 
 
+class Block:
+    """A handler that tells when it runs and holds on until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+
+    def wait(self) -> str:
+        self.entered.set()
+        assert self.let_go.wait(TIMEOUT)
+        return 'done'
+
+    def sync(self, ctx: Any, q: Any) -> str:
+        return self.wait()
+
+    @threaded
+    def threaded(self, ctx: Any, q: Any) -> str:
+        return self.wait()
+
+    async def coroutine(self, ctx: Any, q: Any) -> str:
+        return await asyncio.to_thread(self.wait)
+
+    async def stubborn(self, ctx: Any, q: Any) -> str:
+        while not self.let_go.is_set():
+            try:
+                await self.coroutine(ctx, q)
+            except asyncio.CancelledError:
+                continue
+        return 'done'
+
+
 def exchange(wsa: WebShoesApp, request: bytes) -> bytes:
     """Send these very bytes, and return all that comes until the server closes the connection."""
     with socket.create_connection(('127.0.0.1', wsa.port), timeout=TIMEOUT) as connection:
@@ -100,6 +133,14 @@ def serve() -> Iterator[Serve]:
             return stack.enter_context(wsa)
 
         yield start
+
+
+@pytest.fixture
+def block() -> Iterator[Block]:
+    """A handler that is let go after the test."""
+    block = Block()
+    yield block
+    block.let_go.set()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import webshoes as ws
-from test.conftest import TIMEOUT, OpenPeer, Peer, Serve
+from test.conftest import TIMEOUT, Block, OpenPeer, Peer, Serve
 from test.faces import open_stalled, upgrade
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
@@ -87,51 +87,12 @@ def join_servers(*others: threading.Thread) -> None:
         assert not thread.is_alive()
 
 
-class Block:
-    """A handler that tells when it runs and holds on until it is let go."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.let_go = threading.Event()
-
-    def wait(self) -> str:
-        self.entered.set()
-        assert self.let_go.wait(TIMEOUT)
-        return 'done'
-
-    def sync(self, ctx: Any, q: Any) -> str:
-        return self.wait()
-
-    @ws.threaded
-    def threaded(self, ctx: Any, q: Any) -> str:
-        return self.wait()
-
-    async def coroutine(self, ctx: Any, q: Any) -> str:
-        return await asyncio.to_thread(self.wait)
-
-    async def stubborn(self, ctx: Any, q: Any) -> str:
-        while not self.let_go.is_set():
-            try:
-                await self.coroutine(ctx, q)
-            except asyncio.CancelledError:
-                continue
-        return 'done'
-
-
 @pytest.fixture(autouse=True)
 def all_servers_end() -> Iterator[None]:
     """Wait for the end of every server of the test, after all else was cleared away."""
     before = servers()
     yield
     join_servers(*before)
-
-
-@pytest.fixture
-def block() -> Iterator[Block]:
-    """A handler that is let go after the test."""
-    block = Block()
-    yield block
-    block.let_go.set()
 
 
 # --- start ---

@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, OpenPeer, Peer, Serve, echo
+from .conftest import TIMEOUT, Block, OpenPeer, Peer, Serve, echo
 from .faces import HANDSHAKE, dial, frame, open_stalled, read_head, read_message, upgrade
 
 
@@ -512,20 +512,13 @@ def test_cancel_of_one_that_waits(serve: Serve, open_peer: OpenPeer) -> None:
     assert gate.count == 1
 
 
-def test_cancel_of_a_thread(serve: Serve, open_peer: OpenPeer) -> None:
+def test_cancel_of_a_thread(serve: Serve, open_peer: OpenPeer, block: Block) -> None:
     """A cancelled call in a thread is answered with 499; its result is thrown away."""
-    entered, leave = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return leave.wait(TIMEOUT)
-
-    peer = open_peer(serve({'block': block}))
+    peer = open_peer(serve({'block': block.threaded}))
     peer.send({'cmd': 'cmd/block', 'tid': 1})
-    assert entered.wait(TIMEOUT)
+    assert block.entered.wait(TIMEOUT)
     assert peer.ask({'cancel': 1})['code'] == 499
-    leave.set()
+    block.let_go.set()
     assert peer.ask({'ping': 1}) == {'pong': 1}
 
 
@@ -725,23 +718,16 @@ def test_client_that_vanishes(
 
 @pytest.mark.parametrize('calls', [1, 3], ids=['in a thread', 'before a thread'])
 def test_client_that_vanishes_while_threads_work(
-    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, calls: int
+    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, block: Block, calls: int
 ) -> None:
     """A client that leaves its calls to threads is no news for the log, whether a thread has begun them or not."""
-    entered, leave = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return leave.wait(TIMEOUT)
-
-    wsa = serve({'block': block}, limits=ws.Limits(max_threads=1))
+    wsa = serve({'block': block.threaded}, limits=ws.Limits(max_threads=1))
     peer = open_peer(wsa)
     peer.send(*({'cmd': 'cmd/block', 'tid': tid} for tid in range(calls)))
-    assert entered.wait(TIMEOUT)
+    assert block.entered.wait(TIMEOUT)
     peer.connection.close()
     wsa.stop()
-    leave.set()
+    block.let_go.set()
     assert caplog.records == []
 
 
