@@ -611,22 +611,18 @@ def be_slow(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
     open_peer(wsa).ask({'cmd': 'cmd/slow'})
 
 
-def call_threads(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
-    peer = open_peer(wsa)
-    peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
-    until(lambda: len(met(wsa)))
-    wsa.opts.go.set()
-    for _ in range(3):
-        assert peer.receive()['r'] == 'late'
+def call_three(waiting: int) -> Act:
+    """Three calls at once, of which so many have to wait."""
 
+    def act(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
+        peer = open_peer(wsa)
+        peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
+        until(lambda: sum(met(wsa).values()) == waiting)
+        wsa.opts.go.set()
+        for _ in range(3):
+            assert peer.receive()['r'] == 'late'
 
-def call_many(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
-    peer = open_peer(wsa)
-    peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
-    until(lambda: sum(met(wsa).values()) == 2)
-    wsa.opts.go.set()
-    for _ in range(3):
-        assert peer.receive()['r'] == 'late'
+    return act
 
 
 def queue_many(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
@@ -669,8 +665,8 @@ COUNTED: dict[str, tuple[dict[str, Any], Act, dict[str, int]]] = {
     'send buffer': ({}, fall_behind, {'send_buffer': 1, 'history_bytes': 19}),
     'stall': ({'stall_timeout': SHORT, 'history': 40, 'history_bytes': 10**7}, take_nothing, {'stall_timeout': 1}),
     'slow handler': ({'slow_handler': 0.001}, be_slow, {'slow_handler': 1}),
-    'threads': ({'max_threads': 2}, call_threads, {'max_threads': 1}),
-    'in flight': ({'max_in_flight': 1}, call_many, {'max_in_flight': 2}),
+    'threads': ({'max_threads': 2}, call_three(1), {'max_threads': 1}),
+    'in flight': ({'max_in_flight': 1}, call_three(2), {'max_in_flight': 2}),
     'queue': ({'max_queued': 1}, queue_many, {'max_queued': 2}),
     'bytes of the queue': ({'max_queued_bytes': 200}, queue_many, {'max_queued_bytes': 2}),
     'batch': ({'max_batch': 2}, ask([{'ping': 1}] * 3), {'max_batch': 1}),
