@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from propertybag import Bag
 
-from webshoes import Limits, WebShoesApp
+from webshoes import Context, Limits, WebShoesApp, threaded
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -51,6 +54,45 @@ class Peer:
         """Subscribe and return the answer's value."""
         answer: dict[str, Any] = self.ask({'evt': event, **fields})['r']
         return answer
+
+
+OpenPeer = Callable[..., Peer]
+
+
+def echo(ctx: Context, q: Bag) -> Any:
+    """A handler that gives back what it is sent."""
+    return q
+
+
+class Block:
+    """A handler that tells when it runs and holds on until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.let_go = threading.Event()
+
+    def wait(self) -> str:
+        self.entered.set()
+        assert self.let_go.wait(TIMEOUT)
+        return 'done'
+
+    def sync(self, ctx: Any, q: Any) -> str:
+        return self.wait()
+
+    @threaded
+    def threaded(self, ctx: Any, q: Any) -> str:
+        return self.wait()
+
+    async def coroutine(self, ctx: Any, q: Any) -> str:
+        return await asyncio.to_thread(self.wait)
+
+    async def stubborn(self, ctx: Any, q: Any) -> str:
+        while not self.let_go.is_set():
+            try:
+                await self.coroutine(ctx, q)
+            except asyncio.CancelledError:
+                continue
+        return 'done'
 
 
 def exchange(wsa: WebShoesApp, request: bytes) -> bytes:
@@ -94,6 +136,14 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture
+def block() -> Iterator[Block]:
+    """A handler that is let go after the test."""
+    block = Block()
+    yield block
+    block.let_go.set()
+
+
+@pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that stop have long to send what is left, and to close, however slow the machine is."""
     monkeypatch.setattr('webshoes.transports.peer.FLUSH', TIMEOUT)
@@ -114,7 +164,7 @@ def free_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def open_peer() -> Iterator[Callable[..., Peer]]:
+def open_peer() -> Iterator[OpenPeer]:
     """Open a WebSocket to an app (`open_peer(wsa)`, `open_peer(wsa, '/any/path')`); it is closed after the test."""
     from websockets.sync.client import connect  # here, so that tests without sockets do not wait for it
 

@@ -54,6 +54,11 @@ class Echo:
         return bool(self._out)
 
     @property
+    def is_dry(self) -> bool:
+        """Whether `take` took all."""
+        return not self._out
+
+    @property
     def is_behind(self) -> bool:
         """Whether something is to be sent before more should be received."""
         return bool(self._out)

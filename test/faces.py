@@ -1,4 +1,4 @@
-"""One subscription as a client has it, over each of the three faces; raw sockets, so that it can stall and break."""
+"""Clients on raw sockets, which can stall and break: a subscription over each of the three faces, and its parts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 from urllib.parse import urlencode
 
 from webshoes import WebShoesApp
 
 from .conftest import TIMEOUT
+
+HANDSHAKE = {  # RFC 6455 section 1.3
+    'Connection': 'Upgrade',
+    'Upgrade': 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+}
 
 Push = dict[str, Any]
 
@@ -85,30 +92,24 @@ class WebSocket(Face):
     """`{"evt": name, "since": ...}`."""
 
     def _subscribe(self, connection: socket.socket) -> None:
-        connection.sendall(
-            b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-            b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-        )
+        connection.sendall(upgrade())
+        read_head(connection)
         self._stream = connection.makefile('rb')
-        while self._stream.readline() != b'\r\n':
-            pass
         message: dict[str, Any] = {'evt': self._event}
         if self.cursor is not None:
             epoch, colon, ver = self.cursor.rpartition(':')
             message['since'] = {'ver': int(ver), 'epoch': epoch} if colon else {'ver': int(ver)}
-        data = json.dumps(message).encode()
-        connection.sendall(struct.pack('>BBH4x', 0x81, 0xFE, len(data)) + data)  # masked with zeros
+        connection.sendall(frame(message))
         answer = self._message()
         if b'"error"' in answer:
             raise RefusedError(answer)
         self._epoch: str = json.loads(answer)['r']['epoch']
 
     def _message(self) -> bytes:
-        opcode, size = self._stream.read(2)
-        assert opcode == 0x81
-        if size >= 126:
-            size = int.from_bytes(self._stream.read(2 if size == 126 else 8), 'big')
-        return self._stream.read(size)
+        found = read_frame(self._stream)
+        assert found is not None
+        assert found[0] == 0x81
+        return found[1]
 
     def next(self) -> Push:
         """The next push."""
@@ -204,6 +205,63 @@ def dial(port: int, buffer: int | None = None) -> socket.socket:
     connection.settimeout(TIMEOUT)
     connection.connect(('127.0.0.1', port))
     return connection
+
+
+def upgrade(*headers: str, path: str = '/', host: str = 'localhost') -> bytes:
+    """The request that opens a WebSocket, with these lines besides."""
+    lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
+    return '\r\n'.join([f'GET {path} HTTP/1.1', f'Host: {host}', *lines, *headers, '', '']).encode()
+
+
+def open_stalled(wsa: WebShoesApp) -> socket.socket:
+    """A WebSocket that reads nothing but the handshake, with a small buffer."""
+    connection = dial(wsa.port, 4096)
+    connection.sendall(upgrade())
+    read_head(connection)
+    return connection
+
+
+def read_head(connection: socket.socket) -> str:
+    """The head of an answer, and nothing of what follows it."""
+    received = b''
+    while not received.endswith(b'\r\n\r\n'):
+        byte = connection.recv(1)
+        assert byte, received
+        received += byte
+    return received.decode()
+
+
+def raw_frame(data: bytes, first: int = 0x81) -> bytes:
+    """A frame of a client, masked with zeros; `first` is its first byte, that of a whole text unless told."""
+    size = len(data)
+    if size < 126:
+        return struct.pack('>BB4x', first, 0x80 | size) + data
+    if size < 65536:
+        return struct.pack('>BBH4x', first, 0xFE, size) + data
+    return struct.pack('>BBQ4x', first, 0xFF, size) + data
+
+
+def frame(message: Any) -> bytes:
+    """The frame of a message."""
+    return raw_frame(json.dumps(message).encode())
+
+
+def read_frame(stream: BinaryIO) -> tuple[int, bytes] | None:
+    """The first byte and the payload of the next frame of a server, `None` at the end."""
+    head = stream.read(2)
+    if len(head) < 2:
+        return None
+    size = head[1]
+    if size >= 126:
+        size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
+    return head[0], stream.read(size)
+
+
+def read_message(stream: BinaryIO) -> Any:
+    """The next message of a server."""
+    found = read_frame(stream)
+    assert found is not None
+    return json.loads(found[1])
 
 
 def http_client(connection: socket.socket) -> http.client.HTTPConnection:

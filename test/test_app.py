@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,7 @@ from propertybag import Bag
 from websockets.exceptions import ConnectionClosed
 
 import webshoes as ws
-from test.conftest import TIMEOUT, Peer, Serve
-
-OpenPeer = Callable[..., Peer]
+from test.conftest import TIMEOUT, OpenPeer, Serve
 
 
 def add(ctx: Any, q: Any) -> dict[str, int]:

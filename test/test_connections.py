@@ -8,8 +8,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,26 +18,16 @@ from websockets.exceptions import ConnectionClosed
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve
-from .test_events import OpenPeer, Push, frame, is_quiet, open_stalled, pushes, read_until
+from .conftest import TIMEOUT, OpenPeer, Serve
+from .faces import Push, dial, frame, open_stalled, read_frame, until
+from .test_events import is_quiet, pushes, read_until
 
 BIG = 'x' * 100_000
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    """Wait for a state of the server that no message tells."""
-    deadline = time.monotonic() + TIMEOUT
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def open_stream(wsa: ws.WebShoesApp) -> socket.socket:
     """A stream of the event `heat` that reads no further than its first line, with a small buffer."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(TIMEOUT)
-    connection.connect(('127.0.0.1', wsa.port))
+    connection = dial(wsa.port, 4096)
     connection.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
     received = b''
     while b'\nid: ' not in received:
@@ -69,7 +59,7 @@ def test_connections(serve: Serve, open_peer: OpenPeer) -> None:
     assert ([it.event for it in second.subscriptions], second.buffered) == (['heat'], 0)
     stream.close()
     peer.connection.close()
-    wait_until(lambda: not wsa.connections)
+    until(lambda: not wsa.connections)
     assert (first.subscriptions, second.subscriptions) == ([], [])
 
 
@@ -96,7 +86,7 @@ def test_subscribers(serve: Serve, open_peer: OpenPeer) -> None:
     assert standing == {('a', 1, 0), ('b', 1, 0)}
     stream.close()
     peers[0].ask({'evt': 'heat', 'off': True})
-    wait_until(lambda: wsa.subscribers('heat') == [wsa.connections[1]])
+    until(lambda: wsa.subscribers('heat') == [wsa.connections[1]])
 
 
 # --- pushes to one of them ---
@@ -151,7 +141,7 @@ def test_push_that_cannot_be(serve: Serve, open_peer: OpenPeer) -> None:
         conn.push('heat', object())
     assert is_quiet(peer)
     peer.connection.close()
-    wait_until(lambda: not wsa.connections)
+    until(lambda: not wsa.connections)
     with pytest.raises(ws.Error, match='closed') as caught:
         conn.push('heat', 1)
     assert caught.value.code == 410
@@ -162,7 +152,7 @@ def test_push_to_one_that_is_behind(serve: Serve, open_peer: OpenPeer, loop: str
     """Pushes to a client that does not read are refused with 429 at some point; all that were not arrive, in order."""
     wsa = serve(loop=loop)
     with open_stalled(wsa) as stalled:
-        wait_until(lambda: wsa.connections)
+        until(lambda: wsa.connections)
         (conn,) = wsa.connections
         pushed = 0
         try:
@@ -281,7 +271,7 @@ def test_a_subscription_that_is_refused(serve: Serve, open_peer: OpenPeer) -> No
             is_plain_list = query == '&evt=open' and not headers
             assert is_plain_list or (response.status_code, response.json()) == (403, refusal)
             assert 'the value' not in response.text
-    wait_until(lambda: not wsa.subscribers('open') and not wsa.subscribers('secret'))
+    until(lambda: not wsa.subscribers('open') and not wsa.subscribers('secret'))
 
 
 # --- those that take nothing ---
@@ -296,7 +286,7 @@ def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: st
         peer.subscribe('heat')
     with open_stalled(wsa) as stalled:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        wait_until(lambda: len(wsa.subscribers('heat')) == 4)
+        until(lambda: len(wsa.subscribers('heat')) == 4)
         conn = wsa.subscribers('heat')[-1]
         for first in range(0, total, burst):
             for n in range(first, first + burst):
@@ -318,28 +308,19 @@ def test_a_client_that_takes_nothing_is_closed(serve: Serve, open_peer: OpenPeer
     wsa = serve(loop=loop, limits=ws.Limits(stall_timeout=0.2))
     with open_stalled(wsa) as stalled:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        wait_until(lambda: wsa.subscribers('heat'))
+        until(lambda: wsa.subscribers('heat'))
         for n in range(1, 101):
             wsa.triggerEvent('heat', [n, BIG])
-        wait_until(lambda: not wsa.subscribers('heat'))
+        until(lambda: not wsa.subscribers('heat'))
         with stalled.makefile('rb') as stream:
-            messages = list(read_frames(stream))
-    *received, (opcode, close) = messages
-    assert (opcode, int.from_bytes(close[:2], 'big'), close[2:]) == (8, 1013, b'Nothing was taken for too long')
+            messages = list(iter(partial(read_frame, stream), None))
+    *received, (first, close) = messages
+    assert (first & 15, int.from_bytes(close[:2], 'big'), close[2:]) == (8, 1013, b'Nothing was taken for too long')
     last = json.loads(received[-1][1])['ver']
     peer = open_peer(wsa)
     answer = peer.subscribe('heat', since={'ver': last, 'epoch': wsa.event('heat').epoch})
-    first = peer.receive()
-    assert (answer['ver'], first.get('from', first['ver'])) == (100, last + 1)
-
-
-def read_frames(stream: Any) -> Any:
-    """Opcode and payload of each frame, until the stream ends."""
-    while len(head := stream.read(2)) == 2:
-        size = head[1]
-        if size >= 126:
-            size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
-        yield head[0] & 15, stream.read(size)
+    push = peer.receive()
+    assert (answer['ver'], push.get('from', push['ver'])) == (100, last + 1)
 
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
@@ -350,10 +331,10 @@ def test_a_client_that_never_takes_anything_again(serve: Serve, loop: str, kind:
     with open_stalled(wsa) if kind == 'WebSocket' else open_stream(wsa) as stalled:
         if kind == 'WebSocket':
             stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        wait_until(lambda: wsa.subscribers('heat'))
+        until(lambda: wsa.subscribers('heat'))
         for n in range(100):
             wsa.triggerEvent('heat', [n, BIG])
-        wait_until(lambda: not wsa.connections)
+        until(lambda: not wsa.connections)
         assert not wsa.subscribers('heat')
         fate = select.poll()
         fate.register(stalled, 0)
@@ -367,7 +348,7 @@ def test_a_slow_client_is_not_a_dead_one(serve: Serve, loop: str) -> None:
     wsa = serve(loop=loop, limits=ws.Limits(stall_timeout=1.0))
     with open_stalled(wsa) as slow:
         slow.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        wait_until(lambda: wsa.subscribers('heat'))
+        until(lambda: wsa.subscribers('heat'))
         (conn,) = wsa.connections
         for n in range(1, 201):
             wsa.triggerEvent('heat', [n, BIG])
@@ -384,7 +365,7 @@ def test_no_stall_timeout(serve: Serve, open_peer: OpenPeer) -> None:
     wsa = serve(limits=ws.Limits(stall_timeout=None))
     with open_stalled(wsa) as stalled:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        wait_until(lambda: wsa.subscribers('heat'))
+        until(lambda: wsa.subscribers('heat'))
         for n in range(1, 41):
             wsa.triggerEvent('heat', [n, BIG])
         assert read_stalled(stalled, 40)[-1]['ver'] == 40
@@ -400,13 +381,10 @@ def test_what_an_earlier_answer_has_left(serve: Serve, loop: str) -> None:
 
     wsa = serve({'big': big}, loop=loop, limits=ws.Limits(send_buffer=1000, stall_timeout=None))
     wsa.triggerEvent('heat', BIG)
-    with socket.socket() as stalled:
-        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stalled.settimeout(TIMEOUT)
-        stalled.connect(('127.0.0.1', wsa.port))
+    with dial(wsa.port, 4096) as stalled:
         stalled.sendall(b'GET /cmd/big HTTP/1.1\r\nHost: localhost\r\n\r\n')
         stalled.sendall(b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n')
-        wait_until(lambda: wsa.subscribers('heat'))
+        until(lambda: wsa.subscribers('heat'))
         (conn,) = wsa.connections
         assert conn.buffered > 1000
         busy, started = time.process_time(), time.monotonic()
@@ -479,6 +457,6 @@ def test_a_close_of_a_stream_that_is_behind(serve: Serve, loop: str) -> None:
         for n in range(40):
             wsa.triggerEvent('heat', [n, BIG])
         (conn,) = wsa.connections
-        wait_until(lambda: conn.buffered)
+        until(lambda: conn.buffered)
         conn.close()
-        wait_until(lambda: not wsa.connections)
+        until(lambda: not wsa.connections)

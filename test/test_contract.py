@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve
+from .conftest import TIMEOUT, Peer, Serve, echo
 
 Result = tuple[int, Any]  # the code, and the result or the sentence of the error
 
@@ -72,10 +72,6 @@ def echo_shelf(ctx: ws.Context, q: Shelf) -> list[Shelf]:
 
 def greet(ctx: ws.Context, q: Named) -> str:
     return f'Hello {q["name"]}'
-
-
-def echo(ctx: ws.Context, q: Bag) -> Any:
-    return q
 
 
 def gives(value: Any) -> Callable[[ws.Context, Bag], Any]:

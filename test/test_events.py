@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import threading
 import time
 from collections import deque
@@ -19,10 +17,8 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve
-
-OpenPeer = Callable[..., Peer]
-Push = dict[str, Any]
+from .conftest import TIMEOUT, OpenPeer, Peer, Serve
+from .faces import Push, frame, open_stalled, read_message
 
 
 def pushes(peer: Peer, count: int) -> list[tuple[int, Any]]:
@@ -602,7 +598,7 @@ def test_stalled_client(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
     stalled, reading = open_stalled(wsa), open_peer(wsa)
     with stalled, stalled.makefile('rb') as stream:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        assert read_frame(stream)['r']['uid'] == 'slow'
+        assert read_message(stream)['r']['uid'] == 'slow'
         reading.subscribe('heat')
         for n in range(1, total + 1):
             wsa.triggerEvent('heat', [n, BIG])
@@ -649,47 +645,17 @@ def test_stalled_client_and_the_stop(serve: Serve, monkeypatch: pytest.MonkeyPat
     wsa = serve(limits=ws.Limits(stop_timeout=9))  # less than an end that waits for the client would take
     with open_stalled(wsa) as stalled, stalled.makefile('rb') as stream:
         stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        assert read_frame(stream)['r']['uid'] == 'slow'
+        assert read_message(stream)['r']['uid'] == 'slow'
         wsa.triggerEvent('heat', BIG * 100)
         wsa.stop()
         assert not any(thread.name == 'webshoes' for thread in threading.enumerate() if thread not in before)
-
-
-def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
-    """A WebSocket that reads nothing but the handshake, with a small buffer."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(TIMEOUT)
-    connection.connect(('127.0.0.1', wsa.port))
-    connection.sendall(
-        b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-        b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-    )
-    head = b''
-    while not head.endswith(b'\r\n\r\n'):
-        head += connection.recv(1)
-    return connection
-
-
-def frame(message: Any) -> bytes:
-    """A short text frame of a client, masked with zeros."""
-    data = json.dumps(message).encode()
-    return bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data
-
-
-def read_frame(stream: BinaryIO) -> Any:
-    """The next message of a server."""
-    size = stream.read(2)[1]
-    if size >= 126:
-        size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
-    return json.loads(stream.read(size))
 
 
 def read_until(stream: BinaryIO, ver: int) -> list[Push]:
     """The pushes up to a version."""
     received: list[Push] = []
     while not received or received[-1].get('ver', 0) < ver:
-        received.append(read_frame(stream))
+        received.append(read_message(stream))
     return received
 
 

@@ -18,7 +18,7 @@ import requests
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
-from .faces import FACES, Face, Push, RefusedError, dial, until
+from .faces import FACES, Face, Push, RefusedError, dial, frame, until, upgrade
 
 OpenFace = Callable[..., Face]
 
@@ -298,17 +298,11 @@ def test_half_closed(serve: Serve, open_face: OpenFace, loop: str) -> None:
     until(lambda: not wsa.subscribers('heat'))
 
 
-UPGRADE = (
-    b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
-    b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%b\r\n\x81\x8e\0\0\0\0{"evt":"heat"}'
-)
-
-
 @pytest.mark.parametrize(
     'request_',
     [
-        UPGRADE % b'',
-        UPGRADE % b'Sec-WebSocket-Extensions: permessage-deflate\r\n',
+        upgrade() + frame({'evt': 'heat'}),
+        upgrade('Sec-WebSocket-Extensions: permessage-deflate') + frame({'evt': 'heat'}),
         b'GET /cmd?evt=heat HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n',
         b'GET /cmd?evt=heat HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n',
     ],

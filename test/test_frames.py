@@ -10,14 +10,10 @@ from contextlib import suppress
 import pytest
 
 from .echo import SIZE, EchoApp
-from .faces import dial
+from .faces import dial, read_frame, read_head, upgrade
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 MASK = b'\x37\xfa\x21\x3d'
-HANDSHAKE = (
-    b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-    b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-)
 
 Frame = tuple[int, bytes]  # the first byte, and what it holds
 
@@ -54,11 +50,9 @@ class Client:
     def __init__(self, port: int) -> None:
         self.socket = dial(port)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.sendall(HANDSHAKE)
+        self.socket.sendall(upgrade())
+        assert read_head(self.socket).startswith('HTTP/1.1 101 ')
         self.stream = self.socket.makefile('rb')
-        assert self.stream.readline().startswith(b'HTTP/1.1 101 ')
-        while self.stream.readline() != b'\r\n':
-            pass
 
     def send(self, *frames: bytes, chop: int = 0) -> None:
         """Send frames, in pieces of so many bytes; a server that has closed is sent nothing."""
@@ -70,11 +64,7 @@ class Client:
     def receive(self) -> Frame | None:
         """The next frame, `None` at the end."""
         with suppress(ConnectionError):
-            if len(head := self.stream.read(2)) == 2:
-                size = head[1]
-                if size >= 126:
-                    size = int.from_bytes(self.stream.read(2 if size == 126 else 8), 'big')
-                return head[0], self.stream.read(size)
+            return read_frame(self.stream)
         return None
 
     def rest(self) -> list[Frame]:

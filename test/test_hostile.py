@@ -16,11 +16,10 @@ import requests
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve
-from .faces import dial, until
-from .test_events import OpenPeer, is_quiet, open_stalled
-from .test_limits import GET, UPGRADE, answer, limits, met, post, rest
-from .test_websocket import echo
+from .conftest import TIMEOUT, OpenPeer, Serve, echo
+from .faces import dial, open_stalled, raw_frame, until, upgrade
+from .test_events import is_quiet
+from .test_limits import GET, answer, limits, met, post, rest
 
 BAD_JSON: dict[str, bytes] = {
     'deep arrays': b'[' * 100_000,
@@ -113,8 +112,8 @@ def test_compressed_bomb(serve: Serve) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = packer.compress(bytes(100_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
     with dial(wsa.port) as connection:
-        connection.sendall(UPGRADE[:-2] + b'Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n')
-        connection.sendall(struct.pack('>BBQI', 0xC1, 0xFF, len(bomb[:-4]), 0) + bomb[:-4])
+        connection.sendall(upgrade('Sec-WebSocket-Extensions: permessage-deflate'))
+        connection.sendall(raw_frame(bomb[:-4], 0xC1))
         assert rest(connection).endswith(b'\x88\x02\x03\xf1')
     assert met(wsa) == {'max_ws_msg_size': 1}
 

@@ -9,7 +9,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve, exchange
+from .conftest import TIMEOUT, Block, OpenPeer, Serve, echo, exchange
 
 CRLF = b'\r\n'
 
@@ -43,10 +42,6 @@ class Shelf:
 class Cell(TypedDict):
     row: int
     weight: float
-
-
-def echo(ctx: ws.Context, q: Bag) -> Any:
-    return q
 
 
 @ws.methods('POST')
@@ -711,23 +706,16 @@ def test_threaded_runs_elsewhere(serve: Serve) -> None:
     assert len({here, there, threading.get_ident()}) == 3
 
 
-def test_threaded_blocks_nobody(serve: Serve) -> None:
+def test_threaded_blocks_nobody(serve: Serve, block: Block) -> None:
     """While a `@threaded` handler blocks, others are served, over HTTP and over WebSocket."""
-    gate, entered = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return gate.wait(TIMEOUT)
-
-    wsa = serve({'block': block, 'echo': echo})
+    wsa = serve({'block': block.threaded, 'echo': echo})
     with ThreadPoolExecutor() as pool:
         blocked = pool.submit(call, wsa, 'GET', '/cmd/block')
-        assert entered.wait(TIMEOUT)
+        assert block.entered.wait(TIMEOUT)
         assert call(wsa, 'GET', '/cmd/echo?a=1').json() == {'a': '1'}
         assert not blocked.done()
-        gate.set()
-        assert blocked.result().json() is True
+        block.let_go.set()
+        assert blocked.result().text == 'done'
 
 
 def test_threaded_handlers_run_side_by_side(serve: Serve) -> None:
@@ -856,27 +844,20 @@ def test_close_of_the_connection(serve: Serve) -> None:
     assert exchange(wsa, b'GET /cmd/bye HTTP/1.1\r\nHost: localhost\r\n\r\n').count(b'HTTP/1.1') <= 1
 
 
-def test_stopping(serve: Serve, open_peer: Callable[..., Peer]) -> None:
+def test_stopping(serve: Serve, open_peer: OpenPeer, block: Block) -> None:
     """While a handler has its grace period, a new request on a connection that is open is 503."""
-    entered, gate = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return gate.wait(TIMEOUT)
-
-    wsa = serve({'block': block, 'echo': echo})
+    wsa = serve({'block': block.threaded, 'echo': echo})
     peer = open_peer(wsa)
     with requests.Session() as session, ThreadPoolExecutor() as pool:
         session.get(f'{wsa.url}/cmd/echo', timeout=TIMEOUT)
         url, blocked = wsa.url, pool.submit(call, wsa, 'GET', '/cmd/block')
-        assert entered.wait(TIMEOUT)
+        assert block.entered.wait(TIMEOUT)
         stopping = pool.submit(wsa.stop)
         while 'error' not in peer.ask({'cmd': 'cmd/echo'}):
             pass
         assert answer(session.get(f'{url}/cmd/echo', timeout=TIMEOUT)) == (503, 'The server is stopping')
-        gate.set()
-        assert blocked.result().json() is True
+        block.let_go.set()
+        assert blocked.result().text == 'done'
         stopping.result()
 
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import webshoes as ws
-from test.conftest import TIMEOUT, Peer, Serve
-from test.test_events import open_stalled
+from test.conftest import TIMEOUT, Block, OpenPeer, Peer, Serve
+from test.faces import open_stalled, upgrade
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
 
-OpenPeer = Callable[..., Peer]
 LoopName = Literal['auto', 'uvloop', 'asyncio']
 
 POLL = 0.001  # seconds between two looks, as each is a connection
@@ -88,51 +87,12 @@ def join_servers(*others: threading.Thread) -> None:
         assert not thread.is_alive()
 
 
-class Block:
-    """A handler that tells when it runs and holds on until it is let go."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.let_go = threading.Event()
-
-    def wait(self) -> str:
-        self.entered.set()
-        assert self.let_go.wait(TIMEOUT)
-        return 'done'
-
-    def sync(self, ctx: Any, q: Any) -> str:
-        return self.wait()
-
-    @ws.threaded
-    def threaded(self, ctx: Any, q: Any) -> str:
-        return self.wait()
-
-    async def coroutine(self, ctx: Any, q: Any) -> str:
-        return await asyncio.to_thread(self.wait)
-
-    async def stubborn(self, ctx: Any, q: Any) -> str:
-        while not self.let_go.is_set():
-            try:
-                await self.coroutine(ctx, q)
-            except asyncio.CancelledError:
-                continue
-        return 'done'
-
-
 @pytest.fixture(autouse=True)
 def all_servers_end() -> Iterator[None]:
     """Wait for the end of every server of the test, after all else was cleared away."""
     before = servers()
     yield
     join_servers(*before)
-
-
-@pytest.fixture
-def block() -> Iterator[Block]:
-    """A handler that is let go after the test."""
-    block = Block()
-    yield block
-    block.let_go.set()
 
 
 # --- start ---
@@ -394,10 +354,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_stop(serve: Serve, monkeyp
     monkeypatch.setattr('webshoes.transports.server.CLOSING', 0.1)
     wsa = serve(limits=ws.Limits(stop_timeout=9))  # less than an end that waits for the client would take
     with socket.create_connection(('127.0.0.1', wsa.port)) as client:
-        client.sendall(
-            b'GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-            b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-        )
+        client.sendall(upgrade())
         assert client.recv(12) == b'HTTP/1.1 101'
         wsa.stop()
     assert not servers()

@@ -21,12 +21,12 @@ from websockets.exceptions import ConnectionClosed
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve
-from .faces import dial, until
+from .conftest import TIMEOUT, OpenPeer, Serve, echo
+from .faces import dial, frame, open_stalled, read_head, until, upgrade
 from .test_connections import open_stream
-from .test_events import OpenPeer, frame, is_quiet, open_stalled, read_until
+from .test_events import is_quiet, read_until
 from .test_tls import Certificates
-from .test_websocket import Gate, closed_with, echo, errors
+from .test_websocket import Gate, closed_with, errors
 
 SHORT = 0.2  # seconds of a limit that is to be met
 LOOPS = pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
@@ -55,12 +55,7 @@ def rest(connection: socket.socket) -> bytes:
 
 def answer(connection: socket.socket) -> tuple[int, bytes]:
     """The status and the body of one answer, the connection left open."""
-    received = b''
-    while b'\r\n\r\n' not in received:
-        byte = connection.recv(1)
-        assert byte, received
-        received += byte
-    head = received.decode().lower()
+    head = read_head(connection).lower()
     size = int(head.partition('content-length: ')[2].partition('\r\n')[0])
     body = b''
     while len(body) < size:
@@ -93,12 +88,6 @@ def pass_time(wsa: ws.WebShoesApp, start: bytes = b'') -> None:
     with dial(wsa.port) as dead:
         dead.sendall(start)
         rest(dead)
-
-
-UPGRADE = (
-    b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-    b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-)
 
 
 def post(size: int, kind: str = 'application/octet-stream', path: str = '/cmd/save') -> bytes:
@@ -493,7 +482,7 @@ def test_live_peer(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
 def pass_time_of_a_ping(wsa: ws.WebShoesApp, talking: socket.socket) -> None:
     """Return when another peer, which is dead, was dropped; until then one talks."""
     with dial(wsa.port) as dead:
-        dead.sendall(UPGRADE)
+        dead.sendall(upgrade())
         while not select.select([dead], [], [], 0.05)[0] or b'\x89' not in dead.recv(1000):
             talking.sendall(b'\x8a\x80\0\0\0\0')
         while not select.select([dead], [], [], 0.05)[0]:
@@ -513,7 +502,7 @@ def test_peer_that_is_not_read(serve: Serve, loop: str) -> None:
         (conn,) = wsa.connections
         until(lambda: conn.buffered)
         for _ in range(2):
-            pass_time(wsa, UPGRADE)
+            pass_time(wsa, upgrade())
         assert conn in wsa.connections
         with slow.makefile('rb') as stream:
             assert read_until(stream, 40)[-1]['ver'] == 40
@@ -533,7 +522,7 @@ def test_peer_whose_hook_takes_long(serve: Serve, open_peer: OpenPeer) -> None:
     try:
         peer = open_peer(wsa, '/slow')
         for _ in range(2):
-            pass_time(wsa, UPGRADE)
+            pass_time(wsa, upgrade())
     finally:
         go.set()
     assert is_quiet(peer)
@@ -622,22 +611,18 @@ def be_slow(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
     open_peer(wsa).ask({'cmd': 'cmd/slow'})
 
 
-def call_threads(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
-    peer = open_peer(wsa)
-    peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
-    until(lambda: len(met(wsa)))
-    wsa.opts.go.set()
-    for _ in range(3):
-        assert peer.receive()['r'] == 'late'
+def call_three(waiting: int) -> Act:
+    """Three calls at once, of which so many have to wait."""
 
+    def act(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
+        peer = open_peer(wsa)
+        peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
+        until(lambda: sum(met(wsa).values()) == waiting)
+        wsa.opts.go.set()
+        for _ in range(3):
+            assert peer.receive()['r'] == 'late'
 
-def call_many(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
-    peer = open_peer(wsa)
-    peer.send(*({'cmd': 'cmd/block', 'tid': n} for n in range(3)))
-    until(lambda: sum(met(wsa).values()) == 2)
-    wsa.opts.go.set()
-    for _ in range(3):
-        assert peer.receive()['r'] == 'late'
+    return act
 
 
 def queue_many(wsa: ws.WebShoesApp, open_peer: OpenPeer) -> None:
@@ -680,8 +665,8 @@ COUNTED: dict[str, tuple[dict[str, Any], Act, dict[str, int]]] = {
     'send buffer': ({}, fall_behind, {'send_buffer': 1, 'history_bytes': 19}),
     'stall': ({'stall_timeout': SHORT, 'history': 40, 'history_bytes': 10**7}, take_nothing, {'stall_timeout': 1}),
     'slow handler': ({'slow_handler': 0.001}, be_slow, {'slow_handler': 1}),
-    'threads': ({'max_threads': 2}, call_threads, {'max_threads': 1}),
-    'in flight': ({'max_in_flight': 1}, call_many, {'max_in_flight': 2}),
+    'threads': ({'max_threads': 2}, call_three(1), {'max_threads': 1}),
+    'in flight': ({'max_in_flight': 1}, call_three(2), {'max_in_flight': 2}),
     'queue': ({'max_queued': 1}, queue_many, {'max_queued': 2}),
     'bytes of the queue': ({'max_queued_bytes': 200}, queue_many, {'max_queued_bytes': 2}),
     'batch': ({'max_batch': 2}, ask([{'ping': 1}] * 3), {'max_batch': 1}),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,25 @@ class Program:
                 return found[1]
         raise AssertionError(''.join(self.log))
 
-    def wait(self, url: str) -> None:
-        """Return when the main thread is at its end and waits for a signal."""
+    def wait(self, url: str | None = None) -> str:
+        """Return when the main thread is at its end and waits for a signal, as the server at an address tells.
+
+        Args:
+            url: the address, `None` for that of the next server that starts; it is returned.
+        """
+        url = url or self.url()
         while get(url, 'cmd/waits') != 'true':
             pass
+        return url
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def end(self) -> tuple[int, str]:
-        """Its exit code, and all that it logged."""
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
+        """Send it a signal, where one is given; its exit code, and all that it logged."""
+        if number is not None:
+            self.send(number)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.log += self.process.stderr
@@ -148,9 +156,8 @@ lines_that_serve = pytest.mark.parametrize('lines', LAST_LINES.values(), ids=LAS
 def test_a_script_serves_until_one_signal(run: Run, lines: str, number: signal.Signals) -> None:
     """A script that reaches its end with a server running serves until one signal, and then ends well."""
     program = run(lines)
-    program.wait(program.url())
-    program.signal(number)
-    code, log = program.end()
+    program.wait()
+    code, log = program.end(number)
     assert code == 0
     assert 'stopped' in log
     assert is_clean(log)
@@ -160,8 +167,7 @@ def test_a_script_serves_until_one_signal(run: Run, lines: str, number: signal.S
 def test_everything_is_served_after_the_last_line(run: Run, lines: str) -> None:
     """Functions, threaded functions, files of a folder and those of the package are served after the last line."""
     program = run(lines)
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     assert get(url) == 'pong'
     assert get(url, 'cmd/thread') == 'webshoes-worker'
     assert get(url, 'site/script.py') == APP + lines
@@ -172,8 +178,7 @@ def test_everything_is_served_after_the_last_line(run: Run, lines: str) -> None:
 def test_a_handler_that_stops_the_server_ends_the_program(run: Run, lines: str) -> None:
     """A script that has reached its end ends well when its server is stopped."""
     program = run(lines)
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     get(url, 'cmd/stop')
     code, log = program.end()
     assert code == 0
@@ -185,9 +190,8 @@ def test_restarted_servers_serve_too(run: Run) -> None:
     program = run('wsa.start()\nwsa.stop()\nwsa.start()\nwsa.start()')
     for _ in range(2):
         program.url()
-    program.wait(program.url())
-    program.signal(signal.SIGTERM)
-    assert program.end()[0] == 0
+    program.wait()
+    assert program.end(signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.parametrize('number', SIGNALS)
@@ -197,8 +201,7 @@ def test_one_signal_ends_two_apps(run: Run, number: signal.Signals) -> None:
     urls = [program.url(), program.url()]
     program.wait(urls[1])
     assert [get(url) for url in urls] == ['pong', 'pong']
-    program.signal(number)
-    code, log = program.end()
+    code, log = program.end(number)
     assert code == 0
     assert log.count('stopped') == 2
 
@@ -216,25 +219,17 @@ def test_two_apps_end_when_both_have_stopped(run: Run) -> None:
 
 def test_a_command_line_program_serves(tmp_path: Path) -> None:
     """`python -c` serves after its last line as a script does."""
-    program = Program('-c', APP + 'wsa.start()', cwd=tmp_path)
-    try:
-        program.wait(program.url())
-        program.signal(signal.SIGINT)
-        assert program.end()[0] == 0
-    finally:
-        program.close()
+    with closing(Program('-c', APP + 'wsa.start()', cwd=tmp_path)) as program:
+        program.wait()
+        assert program.end(signal.SIGINT)[0] == 0
 
 
 def test_a_module_serves(tmp_path: Path) -> None:
     """`python -m` serves after its last line as a script does."""
     (tmp_path / 'module.py').write_text(APP + 'wsa.start()')
-    program = Program('-m', 'module', cwd=tmp_path)
-    try:
-        program.wait(program.url())
-        program.signal(signal.SIGINT)
-        assert program.end()[0] == 0
-    finally:
-        program.close()
+    with closing(Program('-m', 'module', cwd=tmp_path)) as program:
+        program.wait()
+        assert program.end(signal.SIGINT)[0] == 0
 
 
 def test_an_event_from_a_thread_is_pushed_after_the_last_line(run: Run) -> None:
@@ -248,15 +243,13 @@ def test_an_event_from_a_thread_is_pushed_after_the_last_line(run: Run) -> None:
         'wsa.register("go", "cmd", "q", "evt", "r", {"go": lambda ctx, q: started.set()})\n'
         'wsa.start()'
     )
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     with connect(url.replace('http', 'ws')) as client:
         client.send('{"evt": "state"}')
         client.recv(TIMEOUT)
         get(url, 'go/go')
         assert '"r":1}' in str(client.recv(TIMEOUT))
-    program.signal(signal.SIGINT)
-    code, log = program.end()
+    code, log = program.end(signal.SIGINT)
     assert code == 0
     assert is_clean('\n'.join(line for line in log.splitlines() if 'WebSocket' not in line))
 
@@ -264,12 +257,10 @@ def test_an_event_from_a_thread_is_pushed_after_the_last_line(run: Run) -> None:
 def test_a_signal_that_is_ignored_stays_ignored(run: Run) -> None:
     """A script that was started with SIGINT ignored, as by `nohup` or in the background, goes on serving after one."""
     program = run('signal.signal(signal.SIGINT, signal.SIG_IGN)\nwsa.start()')
-    url = program.url()
-    program.wait(url)
-    program.signal(signal.SIGINT)
+    url = program.wait()
+    program.send(signal.SIGINT)
     assert get(url) == 'pong'
-    program.signal(signal.SIGTERM)
-    assert program.end()[0] == 0
+    assert program.end(signal.SIGTERM)[0] == 0
 
 
 def test_a_signal_that_another_thread_is_given(run: Run) -> None:
@@ -279,8 +270,7 @@ def test_a_signal_that_another_thread_is_given(run: Run) -> None:
         'wsa.register("kill", "cmd", "q", "evt", "r", {"kill": kill})\n'
         'wsa.start()'
     )
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     get(url, 'kill/kill')
     code, log = program.end()
     assert code == 0
@@ -319,8 +309,7 @@ def test_a_signal_handler_may_trigger(run: Run) -> None:
             assert push.get('from', push['ver']) == newest.get(push['evt'], {'ver': 0})['ver'] + 1
             newest[push['evt']] = push
     program.wait(url)
-    program.signal(signal.SIGINT)
-    assert program.end()[0] == 0
+    assert program.end(signal.SIGINT)[0] == 0
 
 
 # --- a program that ends ---
@@ -357,8 +346,7 @@ def test_ctrl_c_ends_the_program(run: Run) -> None:
     url = program.url()
     while get(url, 'main/lives') != 'true':
         pass
-    program.signal(signal.SIGINT)
-    code, log = program.end()
+    code, log = program.end(signal.SIGINT)
     assert code == -signal.SIGINT
     assert 'KeyboardInterrupt' in log
     assert 'DEBUG   stopped' in log
@@ -368,8 +356,7 @@ def test_a_caught_ctrl_c_ends_the_program(run: Run) -> None:
     """A program that catches its Ctrl-C, stops its server and returns, ends well after that one signal."""
     program = run('try:\n    wsa.start()\n    threading.Event().wait()\nexcept KeyboardInterrupt:\n    wsa.stop()')
     program.url()
-    program.signal(signal.SIGINT)
-    code, log = program.end()
+    code, log = program.end(signal.SIGINT)
     assert code == 0
     assert is_clean(log)
 
@@ -405,8 +392,8 @@ def test_run_returns_on_a_signal(run: Run, number: signal.Signals) -> None:
         'print(wsa.port, signal.getsignal(signal.SIGINT) is signal.default_int_handler,'
         ' signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)'
     )
-    program.wait(program.url())
-    program.signal(number)
+    program.wait()
+    program.send(number)
     assert program.process.stdout is not None
     assert program.process.stdout.read() == '0 True True\n'
     assert program.end()[0] == 0
@@ -415,11 +402,9 @@ def test_run_returns_on_a_signal(run: Run, number: signal.Signals) -> None:
 def test_run_of_an_app_that_runs(run: Run) -> None:
     """`run` after `start` serves on where the server listens, and does not start it anew."""
     program = run('wsa.start()\nwsa.run()')
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     assert get(url) == 'pong'
-    program.signal(signal.SIGTERM)
-    code, log = program.end()
+    code, log = program.end(signal.SIGTERM)
     assert (code, log.count('listening on')) == (0, 1)
 
 
@@ -430,13 +415,11 @@ def test_run_goes_on_when_another_thread_starts_anew(run: Run) -> None:
         'wsa.register("again", "cmd", "q", "evt", "r", {"again": again})\n'
         'wsa.run()'
     )
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     get(url, 'again/again')
     url = program.url()
     assert get(url) == 'pong'
-    program.signal(signal.SIGTERM)
-    assert program.end()[0] == 0
+    assert program.end(signal.SIGTERM)[0] == 0
 
 
 # --- processes ---
@@ -467,11 +450,9 @@ if __name__ == '__main__':
 def test_a_child_process_ends_and_the_parent_serves_on(run: Run, method: str, own: bool) -> None:
     """A multiprocessing child ends, whatever app it started or stopped, and does not touch its parent's server."""
     program = run(CHILD.format(method=method, own=own))
-    url = program.url()
-    program.wait(url)
+    url = program.wait()
     assert get(url) == 'pong'
-    program.signal(signal.SIGINT)
-    assert program.end()[0] == 0
+    assert program.end(signal.SIGINT)[0] == 0
 
 
 def test_a_forked_child_that_reaches_the_end_of_the_script_ends(run: Run) -> None:
@@ -485,6 +466,5 @@ def test_a_forked_child_that_reaches_the_end_of_the_script_ends(run: Run) -> Non
         'if child := os.fork():\n'
         '    assert os.waitpid(child, 0)[1] == 0'
     )
-    program.wait(program.url())
-    program.signal(signal.SIGTERM)
-    assert program.end()[0] == 0
+    program.wait()
+    assert program.end(signal.SIGTERM)[0] == 0

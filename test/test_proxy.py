@@ -20,9 +20,8 @@ import trustme
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve
+from .conftest import TIMEOUT, OpenPeer, Serve
 from .faces import dial, read_block, until
-from .test_events import OpenPeer
 from .test_security import refused
 
 PAGE = Path(__file__).resolve().parent.parent / 'docs' / 'security.md'

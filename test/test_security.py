@@ -24,9 +24,9 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve, exchange
-from .faces import dial, until
-from .test_events import OpenPeer, frame, is_quiet
+from .conftest import TIMEOUT, OpenPeer, Peer, Serve, exchange
+from .faces import dial, frame, read_head, until, upgrade
+from .test_events import is_quiet
 from .test_tls import Certificates
 
 FRIEND = 'https://friend.example'
@@ -34,10 +34,6 @@ EVIL = 'http://evil.example'
 STREAM = {'Accept': 'text/event-stream'}
 PREFLIGHT = {'Access-Control-Request-Method': 'POST'}
 TOKEN = 'a-token_of.43~letters'
-HANDSHAKE = (
-    'GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-    'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n'
-)
 
 
 class Desk:
@@ -114,19 +110,8 @@ def close_of(peer: Peer) -> tuple[int, str]:
 def handshake(wsa: ws.WebShoesApp, *headers: str, path: str = '/') -> socket.socket:
     """A WebSocket whose handshake was sent, and nothing read."""
     connection = dial(wsa.port)
-    more = ''.join(f'{line}\r\n' for line in headers)
-    connection.sendall(HANDSHAKE.format(path=path, port=wsa.port, headers=more).encode())
+    connection.sendall(upgrade(*headers, path=path, host=f'localhost:{wsa.port}'))
     return connection
-
-
-def head_of(connection: socket.socket) -> str:
-    """The head of the answer."""
-    received = b''
-    while not received.endswith(b'\r\n\r\n'):
-        letter = connection.recv(1)
-        assert letter, received
-        received += letter
-    return received.decode()
 
 
 def has_answer(connection: socket.socket) -> bool:
@@ -424,7 +409,7 @@ def test_rebound_hosts(new_desk: NewDesk, path: str, host: str) -> None:
         f'GET {path} {head}Origin: http://{name}\r\nSec-Fetch-Site: same-origin\r\n\r\n',
         f'GET {path} {head}Accept: text/event-stream\r\n\r\n',
         f'OPTIONS {path} {head}Origin: http://{name}\r\nAccess-Control-Request-Method: GET\r\n\r\n',
-        HANDSHAKE.format(path=path, headers='', port='').replace('localhost:', name),
+        upgrade(path=path, host=name).decode(),
     ):
         answer = exchange_once(desk.wsa, request.encode())
         assert answer.startswith(b'HTTP/1.1 403 ')
@@ -436,7 +421,7 @@ def exchange_once(wsa: ws.WebShoesApp, request: bytes) -> bytes:
     """The one answer to a request, whether the connection goes on or not."""
     with dial(wsa.port) as connection:
         connection.sendall(request)
-        head = head_of(connection)
+        head = read_head(connection)
         size = int(re.findall(r'(?i)content-length: (\d+)', head)[0])
         with connection.makefile('rb') as stream:
             return head.encode() + stream.read(size)
@@ -469,7 +454,7 @@ def test_a_proxy_in_front(new_desk: NewDesk, open_peer: OpenPeer) -> None:
     assert desk.ask('/cmd/do', **own | {'Origin': 'https://example.com'}).status_code == 403
     assert desk.ask('/cmd/do', **own | {'X-Forwarded-Host': 'evil.example', 'Origin': EVIL}).status_code == 403
     with handshake(desk.wsa, 'Origin: https://rig.example.com') as connection:
-        assert head_of(connection).startswith('HTTP/1.1 403 ')  # as it was not forwarded
+        assert read_head(connection).startswith('HTTP/1.1 403 ')  # as it was not forwarded
 
 
 def test_http_1_0_without_a_host(new_desk: NewDesk) -> None:
@@ -728,7 +713,7 @@ def test_a_slow_login(new_desk: NewDesk, is_async: bool, user: str | None, loop:
         assert not any(map(has_answer, (post, stream, peer)))
         assert (desk.done, desk.wsa.connections) == ([], [])
         gate.open(user)
-        codes = [head_of(connection).split()[1] for connection in (post, stream, peer)]
+        codes = [read_head(connection).split()[1] for connection in (post, stream, peer)]
     if user is None:
         assert (codes, desk.done) == (['401'] * 3, [])
     else:
@@ -808,7 +793,7 @@ def test_tokens_are_not_repeated(
     caplog.set_level(logging.DEBUG)
     desk = new_desk(auth=ws.bearer_auth(TOKEN, by_message=by_message), opts={'verbose': True})
     with handshake(desk.wsa, *headers, f'Origin: {desk.wsa.url}') as connection:
-        head = head_of(connection)
+        head = read_head(connection)
         if protocol == 401 and not (by_message and headers == ['Sec-WebSocket-Protocol: webshoes']):
             with connection.makefile('rb') as stream:
                 assert stream.read(4)[2:] == (4401).to_bytes(2, 'big')
@@ -855,7 +840,7 @@ def test_a_browser_that_sends_at_once(new_desk: NewDesk) -> None:
     desk = new_desk(auth=ws.bearer_auth(TOKEN))
     with handshake(desk.wsa, f'Origin: {desk.wsa.url}') as connection:
         connection.sendall(frame({'cmd': 'cmd/do'}) + frame({'evt': 'heat'}) + b'\x88\x82\0\0\0\0\x03\xe8')
-        head_of(connection)
+        read_head(connection)
         with connection.makefile('rb') as stream:
             assert stream.read()[:4] == b'\x88\x13\x11\x31'  # a close with 4401 and 17 bytes, and nothing before
     assert desk.done == []
@@ -929,7 +914,7 @@ def test_a_first_message_that_is_no_text(door: NewDesk) -> None:
     """A text that is no UTF-8 closes with 4401, and counts as no timeout."""
     desk = door()
     with handshake(desk.wsa) as connection, connection.makefile('rb') as stream:
-        head_of(connection)
+        read_head(connection)
         connection.sendall(b'\x81\x82\0\0\0\0\xff\xfe')
         assert stream.read(4)[2:] == (4401).to_bytes(2, 'big')
     assert desk.wsa.stats()['limits']['auth_timeout'] == 0
@@ -1062,7 +1047,7 @@ def test_stop_while_a_first_message_is_awaited(door: NewDesk, loop: str) -> None
     """`stop()` ends a WebSocket that has not logged in."""
     desk = door(loop=loop, limits=ws.Limits(stop_timeout=1.0, auth_timeout=TIMEOUT))
     with handshake(desk.wsa) as peer:
-        assert head_of(peer).startswith('HTTP/1.1 101 ')
+        assert read_head(peer).startswith('HTTP/1.1 101 ')
         desk.wsa.stop()
         received(peer)
     assert desk.done == []

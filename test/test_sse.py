@@ -9,7 +9,6 @@ import re
 import socket
 import struct
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ import requests
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve, exchange
+from .conftest import TIMEOUT, Block, Serve, exchange
 from .faces import dial, http_client, read_block, until
 
 STREAM = {'Accept': 'text/event-stream'}
@@ -748,16 +747,9 @@ def test_stalled_stream_that_is_lost(serve: Serve) -> None:
     assert wsa.subscribers('heat') == []
 
 
-def test_refused_while_it_stops(serve: Serve, open_client: OpenClient) -> None:
+def test_refused_while_it_stops(serve: Serve, open_client: OpenClient, block: Block) -> None:
     """While `stop` waits for a handler, new polls and streams are refused with 503."""
-    entered, gate = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def wait(ctx: ws.Context, q: Any) -> bool:
-        entered.set()
-        return gate.wait(TIMEOUT)
-
-    wsa = serve({'wait': wait}, limits=ws.Limits(stop_timeout=2 * TIMEOUT))
+    wsa = serve({'block': block.threaded}, limits=ws.Limits(stop_timeout=2 * TIMEOUT))
     clients = [open_client(wsa) for _ in range(4)]
 
     def ask(client: http.client.HTTPConnection, query: str, headers: dict[str, str]) -> int:
@@ -769,14 +761,14 @@ def test_refused_while_it_stops(serve: Serve, open_client: OpenClient) -> None:
         try:
             for client in clients:
                 assert ask(client, 'evt=heat', {}) == 200
-            handled = pool.submit(requests.get, f'{wsa.url}/cmd/wait', timeout=TIMEOUT)
-            assert entered.wait(TIMEOUT)
+            handled = pool.submit(requests.get, f'{wsa.url}/cmd/block', timeout=TIMEOUT)
+            assert block.entered.wait(TIMEOUT)
             stopping = pool.submit(wsa.stop)
             until(lambda: ask(clients[0], 'evt=heat', {}) == 503)
             assert ask(clients[1], 'evt=heat&wait=20', {}) == 503
             assert ask(clients[2], 'evt=heat', STREAM) == 503
             assert ask(clients[3], 'evt=heat&since=0', {}) == 503
         finally:
-            gate.set()
-        assert handled.result().json() is True
+            block.let_go.set()
+        assert handled.result().text == 'done'
         stopping.result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import requests
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve, exchange
+from .conftest import TIMEOUT, OpenPeer, Serve, exchange
 
 SECRET = b'a secret'
 
@@ -405,7 +404,7 @@ def test_built_in_alone(serve: Serve, path: str) -> None:
     assert call(serve(), path).status_code == 404
 
 
-def test_files_beside_threads_that_are_busy(serve: Serve, open_peer: Callable[..., Peer], root: Path) -> None:
+def test_files_beside_threads_that_are_busy(serve: Serve, open_peer: OpenPeer, root: Path) -> None:
     """However many `@threaded` handlers block or wait for a thread, files are served."""
     entered, gate = threading.Semaphore(0), threading.Event()
 

@@ -18,8 +18,7 @@ from websockets.sync.client import connect
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
-from .faces import dial, until
-from .test_events import frame
+from .faces import dial, frame, read_head, until, upgrade
 
 
 class Certificates:
@@ -87,13 +86,8 @@ def open_stalled(wsa: ws.WebShoesApp, certificates: Certificates) -> socket.sock
     """A WebSocket over TLS that listens to the event `heat`, and reads nothing but the handshake."""
     trusting = ssl.create_default_context(cafile=certificates.authority)
     connection = trusting.wrap_socket(dial(wsa.port, 4096), server_hostname='127.0.0.1')
-    connection.sendall(
-        b'GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-        b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-    )
-    head = b''
-    while not head.endswith(b'\r\n\r\n'):
-        head += connection.recv(1)
+    connection.sendall(upgrade())
+    read_head(connection)
     connection.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
     until(lambda: wsa.subscribers('heat'))
     return connection

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import requests
@@ -27,9 +27,8 @@ from websockets.sync.client import connect
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Peer, Serve
-
-OpenPeer = Callable[..., Peer]
+from .conftest import TIMEOUT, Block, OpenPeer, Peer, Serve, echo
+from .faces import HANDSHAKE, dial, frame, open_stalled, read_head, read_message, upgrade
 
 
 class Gate:
@@ -70,10 +69,6 @@ class Gate:
 def release(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def echo(ctx: ws.Context, q: Bag) -> Any:
-    return q
 
 
 def closed_with(peer: Peer) -> tuple[int | None, str | None]:
@@ -517,20 +512,13 @@ def test_cancel_of_one_that_waits(serve: Serve, open_peer: OpenPeer) -> None:
     assert gate.count == 1
 
 
-def test_cancel_of_a_thread(serve: Serve, open_peer: OpenPeer) -> None:
+def test_cancel_of_a_thread(serve: Serve, open_peer: OpenPeer, block: Block) -> None:
     """A cancelled call in a thread is answered with 499; its result is thrown away."""
-    entered, leave = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return leave.wait(TIMEOUT)
-
-    peer = open_peer(serve({'block': block}))
+    peer = open_peer(serve({'block': block.threaded}))
     peer.send({'cmd': 'cmd/block', 'tid': 1})
-    assert entered.wait(TIMEOUT)
+    assert block.entered.wait(TIMEOUT)
     assert peer.ask({'cancel': 1})['code'] == 499
-    leave.set()
+    block.let_go.set()
     assert peer.ask({'ping': 1}) == {'pong': 1}
 
 
@@ -553,14 +541,6 @@ def test_cancel_that_is_ignored(serve: Serve, open_peer: OpenPeer) -> None:
 
 
 # --- the handshake ---
-
-HANDSHAKE = {
-    'Connection': 'Upgrade',
-    'Upgrade': 'websocket',
-    'Sec-WebSocket-Version': '13',
-    'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
-}
-
 
 BAD_HANDSHAKES: dict[str, tuple[str, str | None]] = {
     'no version': ('Sec-WebSocket-Version', None),
@@ -586,14 +566,11 @@ def test_bad_handshake(serve: Serve, caplog: pytest.LogCaptureFixture, name: str
 
 def test_good_handshake(serve: Serve) -> None:
     """A handshake in the letter of RFC 6455 section 1.3 is accepted."""
-    lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
-    with socket.create_connection(('127.0.0.1', serve().port), timeout=TIMEOUT) as connection:
-        connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: localhost', *lines, '', '']).encode())
-        head = b''
-        while b'\r\n\r\n' not in head:
-            head += connection.recv(1000)
-    assert head.startswith(b'HTTP/1.1 101 ')
-    assert b'\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=' in head
+    with dial(serve().port) as connection:
+        connection.sendall(upgrade())
+        head = read_head(connection)
+    assert head.startswith('HTTP/1.1 101 ')
+    assert '\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=' in head
 
 
 def test_subprotocol(serve: Serve, open_peer: OpenPeer) -> None:
@@ -741,23 +718,16 @@ def test_client_that_vanishes(
 
 @pytest.mark.parametrize('calls', [1, 3], ids=['in a thread', 'before a thread'])
 def test_client_that_vanishes_while_threads_work(
-    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, calls: int
+    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, block: Block, calls: int
 ) -> None:
     """A client that leaves its calls to threads is no news for the log, whether a thread has begun them or not."""
-    entered, leave = threading.Event(), threading.Event()
-
-    @ws.threaded
-    def block(ctx: ws.Context, q: Bag) -> bool:
-        entered.set()
-        return leave.wait(TIMEOUT)
-
-    wsa = serve({'block': block}, limits=ws.Limits(max_threads=1))
+    wsa = serve({'block': block.threaded}, limits=ws.Limits(max_threads=1))
     peer = open_peer(wsa)
     peer.send(*({'cmd': 'cmd/block', 'tid': tid} for tid in range(calls)))
-    assert entered.wait(TIMEOUT)
+    assert block.entered.wait(TIMEOUT)
     peer.connection.close()
     wsa.stop()
-    leave.set()
+    block.let_go.set()
     assert caplog.records == []
 
 
@@ -825,7 +795,7 @@ def test_client_that_sends_and_does_not_read(serve: Serve, open_peer: OpenPeer, 
         assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
         sending = threads.submit(stalled.sendall, rest)
         with stalled.makefile('rb') as stream:
-            assert [read_frame(stream)['r']['n'] for _ in range(calls)] == list(range(calls))
+            assert [read_message(stream)['r']['n'] for _ in range(calls)] == list(range(calls))
         sending.result(TIMEOUT)
 
 
@@ -842,25 +812,11 @@ def test_small_calls_with_large_answers(serve: Serve, open_peer: OpenPeer, loop:
 
     wsa = serve({'give': give}, loop=loop)
     with open_stalled(wsa) as stalled, stalled.makefile('rb') as stream:
-        stalled.sendall(large_frame([{'cmd': 'cmd/give', 'q': {'n': n}} for n in range(40)]))
+        stalled.sendall(frame([{'cmd': 'cmd/give', 'q': {'n': n}} for n in range(40)]))
         assert entered.wait(TIMEOUT)
         assert open_peer(wsa).ask({'ping': 1}) == {'pong': 1}
         assert len(ran) < 30
-        assert [read_frame(stream)['r']['n'] for _ in range(40)] == list(range(40))
-
-
-def open_stalled(wsa: ws.WebShoesApp) -> socket.socket:
-    """A WebSocket that reads nothing but the handshake, with a small buffer."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(TIMEOUT)
-    connection.connect(('127.0.0.1', wsa.port))
-    lines = [f'{name}: {value}' for name, value in HANDSHAKE.items()]
-    connection.sendall('\r\n'.join(['GET / HTTP/1.1', 'Host: localhost', *lines, '', '']).encode())
-    head = b''
-    while not head.endswith(b'\r\n\r\n'):
-        head += connection.recv(1)
-    return connection
+        assert [read_message(stream)['r']['n'] for _ in range(40)] == list(range(40))
 
 
 def flood(connection: socket.socket, batch: int) -> tuple[int, bytes]:
@@ -869,7 +825,7 @@ def flood(connection: socket.socket, batch: int) -> tuple[int, bytes]:
     calls = sent = 0
     while True:
         messages = [{'cmd': 'cmd/echo', 'q': {'n': calls + n, 'pad': 'x' * 30_000}} for n in range(batch)]
-        calls, left = calls + batch, large_frame(messages if batch > 1 else messages[0])
+        calls, left = calls + batch, frame(messages if batch > 1 else messages[0])
         while left:
             if not select.select([], [connection], [], 0.5)[1]:
                 connection.settimeout(TIMEOUT)
@@ -877,17 +833,3 @@ def flood(connection: socket.socket, batch: int) -> tuple[int, bytes]:
             count = connection.send(left)
             left, sent = left[count:], sent + count
             assert sent < FLOOD
-
-
-def large_frame(message: Any) -> bytes:
-    """A long text frame of a client, masked with zeros."""
-    data = json.dumps(message).encode()
-    return struct.pack('>BBQI', 0x81, 0x80 | 127, len(data), 0) + data
-
-
-def read_frame(stream: BinaryIO) -> Any:
-    """The next message of a server."""
-    size = stream.read(2)[1]
-    if size >= 126:
-        size = int.from_bytes(stream.read(2 if size == 126 else 8), 'big')
-    return json.loads(stream.read(size))

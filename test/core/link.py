@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from propertybag import Bag
+
+from webshoes.core.connection import Connection
+from webshoes.core.context import Scope
+
 
 class Link:
     """What a transport does for a connection: it keeps how it was closed."""
@@ -12,3 +17,8 @@ class Link:
 
     def close_soon(self, code: int, reason: str) -> None:
         self.closed.append((code, reason))
+
+
+def new_scope() -> Scope:
+    """What is said of a WebSocket that nobody looks at."""
+    return Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))

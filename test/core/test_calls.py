@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,110 +14,15 @@ from aiohttp import web
 from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, CallServices, HandlerJob, arguments
-from webshoes.core.connection import Connection
-from webshoes.core.context import Context, Scope
-from webshoes.core.dispatch import Dispatcher
+from webshoes.core.calls import Calls, arguments
+from webshoes.core.context import Context
 from webshoes.core.errors import Error
-from webshoes.core.handler import threaded
+from webshoes.core.handler import Handler, threaded
 from webshoes.core.limits import Limits
-from webshoes.core.meter import Meter
 from webshoes.core.registry import Registry, make_entry
 
-from .link import Link
-
-DRIVERS: list[Driver] = []
-
-
-@pytest.fixture(autouse=True)
-def drivers_end() -> Iterator[None]:
-    """End what a test left running."""
-    yield
-    while DRIVERS:
-        DRIVERS.pop().end()
-
-
-class Cancelled(BaseException):
-    """What the driver throws into a task that is cancelled."""
-
-
-class Gate:
-    """What a handler waits for until the test opens it."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        while not self.is_open:
-            yield
-
-
-class Task:
-    """A coroutine on its way; it is cancelled once it has begun."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self.coroutine = coroutine
-        self.is_cancelled = self.has_begun = self.is_done = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-    def step(self) -> None:
-        """Go on to the next wait."""
-        try:
-            if self.has_begun and self.is_cancelled:
-                self.is_cancelled = False
-                self.coroutine.throw(Cancelled())
-            else:
-                self.has_begun = True
-                self.coroutine.send(None)
-        except StopIteration:
-            self.is_done = True
-
-
-@dataclass
-class Timer:
-    """What is to happen after so many seconds."""
-
-    delay: float
-    fn: Callable[[], None]
-    is_cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class Driver:
-    """Runs what is spawned, by hand."""
-
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-        self.timers: list[Timer] = []
-        DRIVERS.append(self)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Task:
-        task = Task(coroutine)
-        self.tasks.append(task)
-        return task
-
-    def later(self, delay: float, fn: Callable[[], None]) -> Timer:
-        timer = Timer(delay, fn)
-        self.timers.append(timer)
-        return timer
-
-    def run(self) -> None:
-        """Let each task go on as far as it can."""
-        for _ in range(2):
-            for task in self.tasks:  # which grows meanwhile
-                task.step()
-            self.tasks = [task for task in self.tasks if not task.is_done]
-
-    def end(self) -> None:
-        """Cancel what is left: a coroutine that is never awaited is a warning, which is an error."""
-        while self.tasks:
-            for task in self.tasks:
-                task.cancel()
-            self.run()
+from .driver import Cancelled, Doors, Driver, Gate, Task
+from .link import new_scope
 
 
 class Bench:
@@ -128,28 +34,23 @@ class Bench:
         self.sent: list[Any] = []
         self.resumed: list[Any] = []
         self.wakes = 0
-        self.limits = Limits(**limits)
         self.registry = Registry()
         self.registry.add(make_entry('cmd', 'cmd', q, 'evt', rep, fm))
-        self.dispatcher = Dispatcher(
-            clock=lambda: 0.0,
-            in_thread=self.in_thread,
-            on_failure=lambda exc, where: self.failures.append((type(exc).__name__, where)),
-            on_slow=lambda name, seconds: None,
-            slow=None,
+        self.services = self.driver.services(
+            Limits(**limits),
+            self.in_thread,
+            lambda exc, where: self.failures.append((type(exc).__name__, where)),
         )
-        self.scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
-        services = CallServices(
-            dispatcher=self.dispatcher,
-            limits=self.limits,
-            meter=Meter(self.limits),
-            now=lambda: 5.0,
-            spawn=self.driver.spawn,
-            later=self.driver.later,
-        )
+        self.dispatcher = self.services.dispatcher
+        self.scope = new_scope()
         self.size = 1  # bytes of a message
         self.room = 10**6  # answers
-        self.calls = Calls(services, self.send, self.resume, self.wake, self.has_room)
+        self.begin()
+
+    def begin(self, resume: Callable[[Any, int], None] | None = None, **services: Any) -> None:
+        """Begin anew, with another `resume`, or others of the services."""
+        changed = msgspec.structs.replace(self.services, **services)
+        self.calls = Calls(changed, self.send, resume or self.resume, self.wake, self.has_room)
 
     async def in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
         return fn(*args)
@@ -170,33 +71,14 @@ class Bench:
         ctx = Context(self.scope, fn, tid, 'WS')
         match = self.registry.find_command('cmd', fn)
         values = arguments(match.entry, {'cmd': fn, **fields})
-        self.calls.accept(HandlerJob(self.dispatcher, match, ctx, values), tid, self.size)
+        run = partial(self.dispatcher.call, match, ctx, values, {})
+        assert isinstance(match.target, Handler)
+        self.calls.accept(run, match.target, match.entry.rep, tid, self.size)
 
     @property
     def told(self) -> list[Any]:
         """The answers so far: the results, and the codes of the errors, each with its `tid`."""
         return [(answer.get('tid'), answer.get('code', answer.get('r'))) for answer in self.sent]
-
-
-class Doors:
-    """Handlers that wait, each at the gate of the door it is told."""
-
-    def __init__(self) -> None:
-        self.gates: dict[str, Gate] = {}
-        self.begun: list[str] = []
-        self.ended: list[str] = []
-
-    async def wait(self, ctx: Context, q: Any) -> Any:
-        self.begun.append(q.door)
-        try:
-            await self.gates.setdefault(q.door, Gate())
-        finally:
-            self.ended.append(q.door)
-        return q.door
-
-    def open(self, *doors: str) -> None:
-        for door in doors:
-            self.gates.setdefault(door, Gate()).is_open = True
 
 
 @dataclass
@@ -294,16 +176,7 @@ def test_result_that_exits_when_it_is_encoded(is_async: bool) -> None:
 def test_types_that_only_http_can_send() -> None:
     """What a face says it cannot send is 406, and an exception among it is as if it were raised."""
     bench = Bench({'plain': lambda ctx, q: web.Response(), 'gone': lambda ctx, q: web.HTTPGone()})
-    services = CallServices(
-        dispatcher=bench.dispatcher,
-        limits=bench.limits,
-        meter=Meter(bench.limits),
-        now=lambda: 5.0,
-        spawn=bench.driver.spawn,
-        later=bench.driver.later,
-        unsendable=(web.StreamResponse,),
-    )
-    bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
+    bench.begin(unsendable=(web.StreamResponse,))
     bench.call('plain')
     bench.call('gone')
     assert bench.told == [(None, 406), (None, 410)]
@@ -369,7 +242,7 @@ def test_arguments(field: str, fields: dict[str, Any], values: Any) -> None:
 def test_arguments_of_a_wrong_kind(value: Any) -> None:
     """A `q` field that holds no object is 400, naming the field."""
     bench = Bench({'f': lambda ctx, q: q})
-    with pytest.raises(Error, match="^'q' is a JSON object$") as raised:
+    with pytest.raises(Error, match=r"^'q' is a JSON object$") as raised:
         bench.call('f', 'x', q=value)
     assert (raised.value.code, bench.sent) == (400, [])
 
@@ -433,20 +306,7 @@ def test_a_call_without_tid_holds_the_turn(bench: Bench, doors: Doors) -> None:
 
 def test_the_turn_is_taken_by_what_comes_back(bench: Bench, doors: Doors) -> None:
     """A message that comes back and takes the turn holds up those behind it."""
-    bench.calls = Calls(
-        CallServices(
-            dispatcher=bench.dispatcher,
-            limits=bench.limits,
-            meter=Meter(bench.limits),
-            now=lambda: 5.0,
-            spawn=bench.driver.spawn,
-            later=bench.driver.later,
-        ),
-        bench.send,
-        lambda door, size: bench.call('wait', q={'door': door}),
-        bench.wake,
-        bench.has_room,
-    )
+    bench.begin(lambda door, size: bench.call('wait', q={'door': door}))
     bench.call('wait', q={'door': 'a'})
     for door in 'bcd':
         bench.calls.wait_for_turn(door, 1)
@@ -574,7 +434,7 @@ def test_what_waited_is_run_a_slice_at_a_time(doors: Doors) -> None:
     for number in range(10):
         bench.calls.wait_for_turn(number, 1)
     ticks = iter(range(1000))
-    bench.dispatcher.clock = lambda: next(ticks) * 0.001  # type: ignore[method-assign]
+    bench.dispatcher.clock = lambda: next(ticks) * 0.001
     doors.open('a')
     bench.driver.run()
     assert 0 < len(bench.resumed) < 10
@@ -751,15 +611,7 @@ def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
         task.step()
         return task
 
-    services = CallServices(
-        dispatcher=bench.dispatcher,
-        limits=bench.limits,
-        meter=Meter(bench.limits),
-        now=lambda: 5.0,
-        spawn=spawn,
-        later=bench.driver.later,
-    )
-    bench.calls = Calls(services, bench.send, bench.resume, bench.wake, bench.has_room)
+    bench.begin(spawn=spawn)
     doors.open('a')
     bench.call('wait', 'x', q={'door': 'a'})
     assert (bench.told, bench.calls.is_busy) == ([('x', 'a')], False)

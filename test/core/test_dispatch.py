@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from webshoes.core.connection import Connection
-from webshoes.core.context import Context, Scope
+from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import threaded
 from webshoes.core.params import Params
 from webshoes.core.registry import Registry, make_entry
 
-from .link import Link
+from .link import new_scope
 
 
 class Desk:
@@ -42,8 +41,7 @@ class Desk:
     def call(self, fn: Any, key: str = 'f', path: str = 'f', values: Any = None, texts: Any = None) -> Any:
         registry = Registry()
         registry.add(make_entry('cmd', 'cmd', 'q', 'evt', 'r', {key: fn}))
-        scope = Scope(req=None, opts=None, wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
-        ctx = Context(scope, f'cmd/{path}', None, 'WS')
+        ctx = Context(new_scope(), f'cmd/{path}', None, 'WS')
         return self.dispatcher.call(registry.find_command('cmd', f'cmd/{path}'), ctx, values or {}, texts or {})
 
     def hold(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import Callable
@@ -609,6 +610,7 @@ def interrupt(step: int, do: Callable[[], None]) -> bool:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # what Python calls when it collects, be it another library's, is no step of this code
     sys.settrace(trace)
     try:
         do()
@@ -616,6 +618,7 @@ def interrupt(step: int, do: Callable[[], None]) -> bool:
         return True
     finally:
         sys.settrace(before)
+        gc.enable()
     return False
 
 

@@ -12,20 +12,10 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import compile_function
 from webshoes.core.registry import make_entry
 
-from .test_calls import Gate
-from .test_session import House, Peer, refused
+from .driver import Gate
+from .house import House, Peer, refused
 
 Told = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-def house() -> House:
-    return House()
-
-
-@pytest.fixture
-def peer(house: House) -> Peer:
-    return Peer(house)
 
 
 def answers(found: list[Any]) -> list[Any]:

@@ -3,121 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from propertybag import Bag
 
 from webshoes.core import codec
-from webshoes.core.connection import Connection
-from webshoes.core.context import Context, Scope
-from webshoes.core.dispatch import Dispatcher
-from webshoes.core.events import Store
-from webshoes.core.hooks import Hooks, Teller
-from webshoes.core.limits import Limits
-from webshoes.core.meter import Meter
-from webshoes.core.registry import Registry, make_entry
-from webshoes.core.services import Services
-from webshoes.core.session import Session
 
-from .link import Link
-from .test_calls import DRIVERS, Doors, Driver, Gate
+from .driver import Gate
+from .house import House, Peer, refused
 
 PING = {'ping': 1}
 ANY_KIND: list[Any] = [None, True, [], {}, 'x' * 257]
 FROM_1: dict[str, Any] = {'from': 1}
-
-
-@pytest.fixture(autouse=True)
-def drivers_end() -> Iterator[None]:
-    """End what a test left running."""
-    yield
-    while DRIVERS:
-        DRIVERS.pop().end()
-
-
-class House:
-    """A server without a socket: entry `cmd`, entry `two` with fields of its own, and sessions."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.doors = Doors()
-        self.driver = Driver()
-        self.failures: list[str] = []
-        self.uids = iter(f'uid{number}' for number in range(10**6))
-        self.registry = Registry()
-        fm = {'echo': lambda ctx, q: q, 'wait': self.doors.wait, 'fail': lambda ctx, q: 1 / 0}
-        self.registry.add(make_entry('cmd', 'cmd', 'q', 'evt', 'r', fm))
-        self.registry.add(make_entry('two', 'do', 'with', 'watch', '', {'echo': lambda ctx, q: q}))
-        self.limits = Limits(**limits)
-        self.store = Store(self.limits, nullcontext(), 'E1')
-        self.is_woken = False
-        self.hooks = Hooks()
-        self.dispatcher = Dispatcher(
-            clock=lambda: 0.0,
-            in_thread=lambda fn, *args: fn(*args),
-            on_failure=lambda exc, where: self.failures.append(where),
-            on_slow=lambda name, seconds: None,
-            slow=None,
-        )
-        self.services = Services(
-            dispatcher=self.dispatcher,
-            limits=self.limits,
-            meter=Meter(self.limits),
-            now=lambda: 5.0,
-            spawn=self.driver.spawn,
-            later=self.driver.later,
-            registry=self.registry,
-            store=self.store,
-            teller=Teller(self.hooks, self.dispatcher, self.driver.spawn),
-            connections={},
-            new_id=lambda: next(self.uids),
-        )
-
-    def trigger(self, name: str, value: Any) -> None:
-        """Trigger an event, and tell those who subscribed."""
-        self.store.trigger(name, value, 5.0, lambda ver: None)
-        for subscription in self.store.take_changed():
-            subscription.owner.mark_stale(subscription)
-
-
-class Peer:
-    """A session, spoken to in values."""
-
-    def __init__(self, house: House) -> None:
-        self.wakes = 0
-        scope = Scope(req=None, opts=Bag(), wsa=None, ws=None, conn=Connection('c', None, 0.0, Link()))
-        ctx = Context(scope, '/', None, 'WS')
-        self.session = Session(house.services, ctx, self.wake, self.wake)
-
-    def wake(self) -> None:
-        self.wakes += 1
-
-    def ask(self, *messages: Any) -> list[Any]:
-        """Send messages, each in a frame of its own, and take what there is."""
-        for message in messages:
-            self.session.receive(json.dumps(message).encode())
-        return self.take()
-
-    def take(self) -> list[Any]:
-        return [codec.decode(message) for message in self.session.take(10**9)]
-
-
-@pytest.fixture
-def house() -> House:
-    return House()
-
-
-@pytest.fixture
-def peer(house: House) -> Peer:
-    return Peer(house)
-
-
-def refused(code: int, message: str, **more: Any) -> list[Any]:
-    return [{'error': message, 'code': code, **more}]
 
 
 def added(uid: str = 'u', ver: int = 0, **more: Any) -> dict[str, Any]:

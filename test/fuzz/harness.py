@@ -17,10 +17,6 @@ from typing import Any
 
 PATIENCE = 60.0  # seconds in which a server that is well has answered, and let go of what has ended
 GROWTH = 1.1  # of its memory after it was warm
-UPGRADE = (
-    b'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-    b'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
-)
 
 
 class Server:
@@ -65,16 +61,6 @@ class Server:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-
-
-def frame(data: bytes, first: int = 0x81) -> bytes:
-    """A frame of a client, masked with zeros."""
-    size = len(data)
-    if size < 126:
-        return bytes((first, 0x80 | size)) + bytes(4) + data
-    if size < 65536:
-        return bytes((first, 0xFE)) + size.to_bytes(2, 'big') + bytes(4) + data
-    return bytes((first, 0xFF)) + size.to_bytes(8, 'big') + bytes(4) + data
 
 
 def mutate(rng: random.Random, data: bytes, alphabet: list[bytes]) -> bytes:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from test.fuzz.harness import UPGRADE, Server, drain, frame, main, mutate
+from test.faces import raw_frame, upgrade
+from test.fuzz.harness import Server, drain, main, mutate
 
 EACH = 100  # messages of one connection
 LAST = b'{"cmd":"fuzz/echo","q":{"r":"end of it"}}'  # which waits for its turn
@@ -69,13 +70,13 @@ def fuzz(server: Server, rng: random.Random, most: int) -> int:
     if rng.random() < 0.1:
         messages[-1] = b'\xff'
     with server.dial() as connection:
-        frames = [frame(it, 0x82 if rng.random() < 0.01 else 0x81) for it in messages]
-        connection.sendall(UPGRADE + b''.join(frames) + frame(LAST))
+        frames = [raw_frame(it, 0x82 if rng.random() < 0.01 else 0x81) for it in messages]
+        connection.sendall(upgrade() + b''.join(frames) + raw_frame(LAST))
         received = b''
         with suppress(ConnectionError):
             while not any(it in received for it in ENDS) and (chunk := connection.recv(65536)):
                 received = received[-20:] + chunk
-            connection.sendall(frame(b'\x03\xe8', 0x88))
+            connection.sendall(raw_frame(b'\x03\xe8', 0x88))
         drain(connection)
     return count
 

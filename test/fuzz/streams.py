@@ -12,7 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from test.fuzz.harness import UPGRADE, Server, drain, frame, main, mutate
+from test.faces import raw_frame, upgrade
+from test.fuzz.harness import Server, drain, main, mutate
 
 BODY = (
     b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n'
@@ -30,8 +31,12 @@ SEEDS = [
     b'POST /fuzz/echo' + HOST + b'Content-Type: multipart/form-data; boundary=b\r\nContent-Length: '
     b'%d\r\n\r\n' % len(BODY) + BODY,
     b'OPTIONS /fuzz/echo' + HOST + b'Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n\r\n',
-    UPGRADE + frame(b'{"ping":1}') + frame(b'', 0x89) + frame(b'\x03\xe8', 0x88),
-    UPGRADE + frame(b'{"cmd":"fu', 0x01) + frame(b'ping', 0x89) + frame(b'zz/echo"}', 0x80) + frame(b'', 0x88),
+    upgrade() + raw_frame(b'{"ping":1}') + raw_frame(b'', 0x89) + raw_frame(b'\x03\xe8', 0x88),
+    upgrade()
+    + raw_frame(b'{"cmd":"fu', 0x01)
+    + raw_frame(b'ping', 0x89)
+    + raw_frame(b'zz/echo"}', 0x80)
+    + raw_frame(b'', 0x88),
 ]
 ALPHABET = [
     *(b'\r\n', b'\r\n\r\n', b'\n', b'\r', b':', b' ', b'\x00', b'\xff', b'%', b'%00', b'%ff', b'../', b'?', b'&', b';'),

@@ -16,20 +16,19 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from webshoes.core import codec
-from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
-from webshoes.core.handler import Handler
+from webshoes.core.handler import Function
 from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
-from webshoes.core.params import Texts
-from webshoes.core.registry import Entry, Match
+from webshoes.core.registry import Entry
 
 Tid = str | int | float | None
 Message = dict[str, Any]
+Run = Callable[[], Any]
+"""Does what a call is to do: its result, or an awaitable of it."""
 
 TOO_LONG = Error(504, 'The handler took longer than its time limit')
-NO_TEXTS: Texts = {}
 SLICE = 0.003  # seconds in which calls that waited are run before others have their turn
 
 
@@ -60,25 +59,6 @@ class CallServices(Struct, frozen=True, kw_only=True):
     unsendable: tuple[type, ...] = (PurePath,)
 
 
-class Job(Protocol):
-    """What a call does."""
-
-    def run(self) -> Any:
-        """Do it: its result, or an awaitable of it."""
-
-    @property
-    def where(self) -> str:
-        """Its name, for the log."""
-
-    @property
-    def rep(self) -> str:
-        """The field of the reply with the result."""
-
-    @property
-    def is_threaded(self) -> bool:
-        """Whether it waits for a thread, and need not where nobody listens any more."""
-
-
 def arguments(entry: Entry, message: Message) -> dict[str, Any]:
     """The arguments in a message: what is in the entry's `q` field, if that is there, else all of it."""
     values = message.get(entry.q, message) if entry.q else message
@@ -87,43 +67,14 @@ def arguments(entry: Entry, message: Message) -> dict[str, Any]:
     return values or {}
 
 
-class HandlerJob(Struct, frozen=True):
-    """The call of a handler.
-
-    Attributes:
-        dispatcher: calls it.
-        match: where the call goes.
-        ctx: the handler's first argument.
-        values: the arguments.
-    """
-
-    dispatcher: Dispatcher
-    match: Match
-    ctx: Context
-    values: dict[str, Any]
-
-    def run(self) -> Any:
-        """Call it."""
-        return self.dispatcher.call(self.match, self.ctx, self.values, NO_TEXTS)
-
-    @property
-    def where(self) -> str:
-        """Its name."""
-        return self.match.where
-
-    @property
-    def rep(self) -> str:
-        """The field of its reply."""
-        return self.match.entry.rep
-
-    @property
-    def is_threaded(self) -> bool:
-        """Whether it waits for a thread."""
-        return isinstance(self.match.target, Handler) and self.match.target.threaded
+def _nothing() -> None:
+    """What is left to run of a call that has run."""
 
 
 class _Call(Struct, eq=False):
-    job: Job
+    run: Run
+    function: Function
+    rep: str
     tid: Tid
     size: int
     task: Task | None = None
@@ -152,6 +103,7 @@ class Calls:
     ) -> None:
         self._on = services
         self._limits = services.limits
+        self._now = services.now
         self._places = inf if services.limits.max_in_flight is None else services.limits.max_in_flight
         self._send = send
         self._resume = resume
@@ -174,6 +126,10 @@ class Calls:
     def is_quiet(self) -> bool:
         """Whether nothing waits, nor has to."""
         return self._turn is None and not self._for_turn and not self._for_place
+
+    def has_place_for(self, tid: Tid) -> bool:
+        """Whether `accept` would run a call at once."""
+        return tid not in self._by_tid and len(self._running) < self._places
 
     @property
     def is_busy(self) -> bool:
@@ -198,11 +154,13 @@ class Calls:
         self._check_queue(size)
         self._for_turn.append((message, size))
 
-    def accept(self, job: Job, tid: Tid, size: int) -> None:
+    def accept(self, run: Run, function: Function, rep: str, tid: Tid, size: int) -> None:
         """Run a call, at once or when there is a place for it.
 
         Args:
-            job: what it does.
+            run: does it.
+            function: whose name stands in the log, and whether it runs in a thread.
+            rep: the field of the reply with the result.
             tid: its tid, `None` if it has none.
             size: how many bytes of text its message was.
 
@@ -211,14 +169,14 @@ class Calls:
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        if len(self._running) < self._places:
-            self._begin(job, tid, size)
-        else:
+        if len(self._running) >= self._places:
             self._on.meter.met('max_in_flight')
             self._check_queue(size)
-            call = _Call(job, tid, size)
+            call = _Call(run, function, rep, tid, size)
             self._for_place.append(call)
             self._note(call)
+            return
+        self._begin(_Call(run, function, rep, tid, size))
 
     def cancel(self, tid: Tid) -> bool:
         """Answer a call with 499 and end it; whether there was one. A thread goes on, its result is thrown away."""
@@ -239,7 +197,7 @@ class Calls:
         self._for_place.clear()
         self._waiting_bytes = 0
         for call in self._running:
-            if call.task is not None and call.job.is_threaded:
+            if call.task is not None and call.function.threaded:
                 call.answered = True  # being left is no failure
                 call.task.cancel()
 
@@ -260,21 +218,29 @@ class Calls:
         else:
             self._by_tid[call.tid] = call
 
-    def _begin(self, job: Job, tid: Tid, size: int, call: _Call | None = None) -> None:
-        """Run a call; one that need not wait is answered here and now, and was never in flight."""
+    def _begin(self, call: _Call) -> None:
         try:
-            result = job.run()
+            self._settle(call, call.run())
         except BaseException as exc:
-            reply = self._error(job, tid, exc)
+            self._answer(call, self._error(call.function, exc, call.tid))
+
+    def settle(self, result: Any, function: Function, rep: str, tid: Tid, size: int) -> None:
+        """Answer a call that was run already, now or when its result is there.
+
+        Args:
+            result: what it gave.
+            function, rep, tid, size: as of `accept`.
+
+        Raises:
+            Exception: the result cannot be sent.
+        """
+        self._settle(_Call(_nothing, function, rep, tid, size), result)
+
+    def _settle(self, call: _Call, result: Any) -> None:
+        if is_pending(result):
+            self._follow(call, result)
         else:
-            if type(result) is not dict and is_pending(result):
-                self._follow(call or _Call(job, tid, size), result)
-                return
-            reply = self._reply(job, tid, result)
-        if call is None:
-            self._send(reply)
-        else:
-            self._answer(call, reply)
+            self._answer(call, self._reply(call.rep, result, call.tid))
 
     def _follow(self, call: _Call, result: Awaitable[Any]) -> None:
         """Wait for the result of a call."""
@@ -288,9 +254,9 @@ class Calls:
 
     async def _await(self, call: _Call, result: Awaitable[Any]) -> None:
         try:
-            reply = self._reply(call.job, call.tid, await result)
+            reply = self._reply(call.rep, await result, call.tid)
         except BaseException as exc:  # a cancelled call is answered already, and goes no further than this
-            reply = b'' if call.answered else self._error(call.job, call.tid, exc)
+            reply = b'' if call.answered else self._error(call.function, exc, call.tid)
         self._finish(call, reply)
         self._wake()
 
@@ -312,7 +278,7 @@ class Calls:
         call.answered = True
         self._send(reply)
         if call.tid is not None:
-            del self._by_tid[call.tid]
+            self._by_tid.pop(call.tid, None)  # where it was never in flight, it is not there
         else:
             self._turn = None
 
@@ -331,7 +297,7 @@ class Calls:
                 if self._for_place and self._has_place():
                     call = self._for_place.popleft()
                     self._waiting_bytes -= call.size
-                    self._begin(call.job, call.tid, call.size, call)
+                    self._begin(call)
                 else:
                     message, size = self._for_turn.popleft()
                     self._waiting_bytes -= size
@@ -348,15 +314,12 @@ class Calls:
             call.task.cancel()
         self.advance()
 
-    def _reply(self, job: Job, tid: Tid, value: Any) -> bytes:
-        try:
-            if type(value) is not dict and isinstance(value, self._on.unsendable):
-                if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
-                    raise value
-                raise Error(406, 'This result can be had over HTTP only')
-            return codec.reply(job.rep, value, tid, self._on.now())
-        except BaseException as exc:  # of an object in the result, say
-            return self._error(job, tid, exc)
+    def _reply(self, rep: str, value: Any, tid: Tid) -> bytes:
+        if isinstance(value, self._on.unsendable):
+            if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
+                raise value
+            raise Error(406, 'This result can be had over HTTP only')
+        return codec.reply(rep, value, tid, self._now())
 
-    def _error(self, job: Job, tid: Tid, exc: BaseException) -> bytes:
-        return codec.error(self._on.dispatcher.error(exc, job.where), tid)
+    def _error(self, function: Function, exc: BaseException, tid: Tid) -> bytes:
+        return codec.error(self._on.dispatcher.error(exc, function.name), tid)

@@ -22,6 +22,10 @@ class Dispatcher:
         on_failure: told of an exception that is nobody's answer, with the handler's name.
         on_slow: told of a handler that blocked the loop, with its name and for how many seconds.
         slow: from how many seconds on it is told; `None` is never.
+
+    Attributes:
+        clock: as given.
+        slow: as given, never being infinity.
     """
 
     def __init__(
@@ -33,11 +37,11 @@ class Dispatcher:
         on_slow: Callable[[str, float], None],
         slow: float | None,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._in_thread = in_thread
         self._on_failure = on_failure
         self._on_slow = on_slow
-        self._slow = float('inf') if slow is None else slow
+        self.slow = float('inf') if slow is None else slow
 
     def call(self, match: Match, ctx: Context, values: dict[str, Any], texts: Texts) -> Any:
         """Call a handler.
@@ -58,16 +62,7 @@ class Dispatcher:
         if match.params:
             values = {**values, **{name: text[0] for name, text in match.params.items()}}
             texts = {**texts, **match.params}
-        q = handler.bind(values, texts)
-        if handler.threaded:
-            return self._in_thread(handler.fn, ctx, q)
-        started = self._clock()  # from here on as `run`, which is a call more
-        try:
-            result = handler.fn(ctx, q)
-        finally:
-            if self._clock() - started > self._slow:
-                self.check_pace(started, handler.name)
-        return result if type(result) is not types.CoroutineType else _Paced(result, handler.name, self)
+        return self.run(handler, ctx, handler.bind(values, texts))
 
     def run(self, function: Function, *args: Any) -> Any:
         """Call a function of the program: its result, or an awaitable of it (see `is_pending`).
@@ -77,22 +72,21 @@ class Dispatcher:
         """
         if function.threaded:
             return self._in_thread(function.fn, *args)
-        started = self._clock()
+        started = self.clock()
         try:
             result = function.fn(*args)
         finally:
-            if self._clock() - started > self._slow:
-                self.check_pace(started, function.name)
-        return result if type(result) is not types.CoroutineType else _Paced(result, function.name, self)
+            self.check_pace(started, function.name)
+        return self.paced(result, function.name)
 
-    def clock(self) -> float:
-        """Monotonic seconds, for `check_pace`."""
-        return self._clock()
+    def paced(self, result: Any, name: str) -> Any:
+        """What a function gave; where it is a coroutine, so that `check_pace` is asked of each of its stretches."""
+        return result if type(result) is not types.CoroutineType else _Paced(result, name, self)
 
     def check_pace(self, started: float, name: str) -> None:
         """Tell of a handler that has held the loop for long since `started`."""
-        seconds = self._clock() - started
-        if seconds > self._slow:
+        seconds = self.clock() - started
+        if seconds > self.slow:
             self._on_slow(name, seconds)
 
     def error(self, exc: BaseException, where: str) -> Error:

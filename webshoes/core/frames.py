@@ -24,8 +24,6 @@ def header(opcode: int, size: int) -> bytes:
 
 def frames(messages: Sequence[bytes | bytearray]) -> bytes:
     """Messages, each as one frame."""
-    if len(messages) == 1 and len(messages[0]) < 126 and type(messages[0]) is bytes:
-        return SHORT[len(messages[0])] + messages[0]
     parts: list[bytes | bytearray] = []
     for message in messages:
         size = len(message)

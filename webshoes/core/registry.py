@@ -198,13 +198,14 @@ def _folder(given: dict[str, Any], where: str) -> Folder:
     return Folder(os.fspath(root), defpage)
 
 
-class _Exact(Struct, frozen=True):
-    """Where a command goes as long as a key of `fm` holds what it did."""
+class Known(Struct, frozen=True):
+    """Where a command goes as long as `fm[key]` is the function of `handler`."""
 
     fm: dict[str, Any]
     key: str
-    fn: Any
-    match: Match
+    handler: Handler
+    q: str
+    rep: str
 
 
 class Registry:
@@ -213,15 +214,15 @@ class Registry:
     Attributes:
         entries: all of them by `sub`, in order of registration.
         evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
-        fields: these fields, in the order in which a message is looked at; with the entry of one that subscribes.
+        fields: these fields, in the order in which a message is looked at; each with the entry, of one that subscribes,
+            and of one that calls with the commands that were found before.
     """
 
     def __init__(self) -> None:
         self.entries: Mapping[str, Entry] = {}
         self.evt_entries: Mapping[str, Entry] = {}
         self.cmd_entries: Mapping[str, tuple[Entry, ...]] = {}
-        self.fields: tuple[tuple[str, Entry | None], ...] = ()
-        self._exact: dict[tuple[str, str], _Exact] = {}
+        self.fields: tuple[tuple[str, Entry | None, dict[str, Known]], ...] = ()
 
     def add(self, entry: Entry) -> None:
         """Add an entry; one of the same `sub` is replaced in its place."""
@@ -248,8 +249,7 @@ class Registry:
             if entry.cmd:
                 cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
         self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
-        self.fields = (*evt.items(), *((name, None) for name in cmd))
-        self._exact = {}
+        self.fields = (*((name, entry, {}) for name, entry in evt.items()), *((name, None, {}) for name in cmd))
 
     def find_path(self, path: str) -> Match:
         """Where an HTTP request goes.
@@ -275,11 +275,6 @@ class Registry:
         entry = self.entries.get(sub) or (self.entries.get('*') if path == '/' else None)
         return entry if entry is not None and entry.evt and sub != '*' else None
 
-    def known_command(self, field: str, command: object) -> Match | None:
-        """Where a command goes that was found before as a key as it stands, and still is."""
-        known = self._exact.get((field, command)) if type(command) is str else None
-        return known.match if known is not None and known.fm.get(known.key) is known.fn else None
-
     def find_command(self, field: str, command: object) -> Match:
         """Where a WebSocket command goes.
 
@@ -294,16 +289,16 @@ class Registry:
             raise Error(400, 'Invalid command')
         for match in self._command_matches(field, command):
             if match is not None and isinstance(match.target, Handler):
-                self._remember(field, command, match, match.target.fn)
+                self._remember(field, command, match, match.target)
                 return match
         raise Error(404, 'Unknown command')
 
-    def _remember(self, field: str, command: str, match: Match, fn: Any) -> None:
-        """Find a command at once from now on that is a key of an entry as it stands, after the entry's own name or not.
+    def _remember(self, field: str, command: str, match: Match, handler: Handler) -> None:
+        """Know a command from now on that is a key of an entry as it stands, after the entry's own name or not.
 
         There are at most two for each key, and nothing comes before such a key as long as it holds what it does.
         """
-        entry, exact = match.entry, self._exact
+        entry = match.entry
         first, slash, rest = command.partition('/')
         if slash and first == entry.sub != '*':
             key = rest
@@ -311,8 +306,9 @@ class Registry:
             key = command
         else:
             return
-        if not _is_pattern(key) and entry.fm.get(key) is fn:
-            exact[field, command] = _Exact(entry.fm, key, fn, match)
+        if not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+            commands = next(commands for name, owner, commands in self.fields if name == field and owner is None)
+            commands[command] = Known(entry.fm, key, handler, entry.q, entry.rep)
 
     def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
         owners = self.cmd_entries[field]

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
 from webshoes.core import codec
-from webshoes.core.calls import Calls, HandlerJob, Message, Tid, arguments
+from webshoes.core.calls import Calls, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
+from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
+from webshoes.core.params import Texts
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
 
 _STOPPING = Error(503, 'The server is stopping')
+_SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
+NO_TEXTS: Texts = {}
 
 
 class Session:
@@ -34,6 +37,11 @@ class Session:
         ctx: what the contexts of its calls are made of, and hooks are told.
         wake: called when there may be something to `take` that did not come of a `receive`.
         wake_soon: has `wake` called, from any thread.
+
+    Attributes:
+        feed: what goes out.
+        is_dry: whether the last `take` took all that there was.
+        close_code, close_reason: with what the connection is to be closed, once there is a code.
     """
 
     def __init__(
@@ -42,12 +50,17 @@ class Session:
         self._on = services
         self._limits = services.limits
         self._high = services.limits.send_buffer
-        self._ctx = ctx
+        self._registry = services.registry
+        self._dispatcher = services.dispatcher
+        self._now = services.now
+        self._scope = ctx.scope
+        self._counts = services.limits.max_rate is not None
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
         self._rate = Rate(services.meter, services.dispatcher.clock, self._too_fast)
         self._stopping = False
+        self.is_dry = True
         self.close_code: int | None = None
         self.close_reason = ''
 
@@ -67,7 +80,8 @@ class Session:
         except Error as exc:
             message = exc
         if type(message) is dict and not self._arrived and self._calls.is_quiet and self.feed.unsent <= self._high:
-            self._handle(message, len(data))  # at once, as `_proceed` would
+            if not self._call_at_once(message, len(data)):
+                self._handle(message, len(data))  # as `_proceed` would
             return
         if isinstance(message, list):
             self._receive_batch(message, len(data))
@@ -115,7 +129,7 @@ class Session:
             return False
         if 'tid' in message:
             return self._is_tid(message['tid'])
-        named = any(field in message for field, entry in self._on.registry.fields)
+        named = any(field in message for field, *_ in self._registry.fields)
         return not named and ('cancel' in message or 'ping' in message)
 
     def _handle(self, message: Any, size: int) -> None:
@@ -125,7 +139,7 @@ class Session:
                 raise message if isinstance(message, Error) else Error(400, 'A message is a JSON object')
             if 'tid' in message:
                 tid = message['tid'] if type(message['tid']) is int else self._check_tid(message, 'tid')
-            for field, entry in self._on.registry.fields:
+            for field, entry, _ in self._registry.fields:
                 if field in message:
                     if entry is None:
                         self._call(field, message, tid, size)
@@ -163,22 +177,60 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
-        if self._limits.max_rate is not None:
-            self._rate.check()
+        self._rate.check()
         command = message[field]
-        match = self._on.registry.known_command(field, command) or self._find(field, command)
+        match = self._find(field, command)
         q = match.entry.q
         values = message.get(q) if q else None
         if type(values) is not dict:
             values = arguments(match.entry, message)
-        ctx = Context(self._ctx.scope, command, tid, 'WS')
-        self._calls.accept(HandlerJob(self._on.dispatcher, match, ctx, values), tid, size)
+        ctx = Context(self._scope, command, tid, 'WS')
+        run = partial(self._dispatcher.call, match, ctx, values, NO_TEXTS)
+        handler: Any = match.target  # as a command never goes to a folder
+        self._calls.accept(run, handler, match.entry.rep, tid, size)
+
+    def _call_at_once(self, message: Message, size: int) -> bool:
+        """Run a call and answer it, if it goes where one went before and nothing is to be waited for.
+
+        It is what `_handle`, `Calls.accept` and `Dispatcher.call` do, in one step instead of many, for this is what
+        nearly every message comes to. `False` leaves it to them: then nothing has run.
+        """
+        for field, _entry, commands in self._registry.fields:  # noqa: B007  # they are used below
+            if field in message:
+                break
+        else:
+            return False
+        command, tid = message[field], message.get('tid')
+        known = commands.get(command) if type(command) is str else None
+        if known is None or known.fm.get(known.key) is not known.handler.fn:
+            return False
+        handler = known.handler
+        values = message.get(known.q) if known.q else message
+        if type(values) is not dict or (type(tid) is not int and 'tid' in message and not self._is_tid(tid)):
+            return False
+        if handler.threaded or self._counts or self._stopping or not self._calls.has_place_for(tid):
+            return False
+        dispatcher = self._dispatcher
+        try:
+            started = dispatcher.clock()
+            try:
+                result = handler.fn(Context(self._scope, command, tid, 'WS'), handler.bind(values, NO_TEXTS))
+            finally:
+                if dispatcher.clock() - started > dispatcher.slow:
+                    dispatcher.check_pace(started, handler.name)
+            if type(result) is dict:
+                self.feed.send(codec.reply(known.rep, result, tid, self._now()))
+            else:
+                self._calls.settle(dispatcher.paced(result, handler.name), handler, known.rep, tid, size)
+        except BaseException as exc:
+            self.feed.send(codec.error(dispatcher.error(exc, handler.name), tid))
+        return True
 
     def _find(self, field: str, command: object) -> Match:
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             self._on.meter.met('max_name')
             raise Error(400, f'A command has at most {4 * self._limits.max_name} characters')
-        return self._on.registry.find_command(field, command)
+        return self._registry.find_command(field, command)
 
     def _cancel(self, tid: Tid) -> None:
         if not self._calls.cancel(tid):
@@ -195,12 +247,12 @@ class Session:
         if off:
             self.feed.unsubscribe(name, uid)
             answer = {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
-            return self.feed.send(codec.reply(entry.rep, answer, tid, self._on.now()))
+            return self.feed.send(codec.reply(entry.rep, answer, tid, self._now()))
         if self._stopping:
             raise _STOPPING
         since = check_since(message['since']) if 'since' in message else None
         subscription = Subscription(self.feed, name, uid or self._on.new_id(), entry.evt, entry.rep)
-        return self._calls.accept(_SubscriptionJob(subscription, since, entry.rep), tid, size)
+        return self._calls.accept(partial(_subscribe, subscription, since), _SUBSCRIBE, entry.rep, tid, size)
 
     # --- out ---
 
@@ -217,13 +269,14 @@ class Session:
 
     def take(self, size: int) -> list[bytes]:
         """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
-        if self._arrived or not self._calls.is_quiet:
+        if not (is_quiet := self._calls.is_quiet and not self._arrived):
             self._proceed()
         messages, left = self.feed.take(size)
         while left > 0 and self.feed.stale and (found := self.feed.take_push()) is not None:
             message = push_frame(*found)
             messages.append(message)
             left -= len(message)
+        self.is_dry = is_quiet and left > 0
         return messages
 
     # --- the end ---
@@ -250,20 +303,9 @@ class Session:
         self.feed.close()
 
 
-class _SubscriptionJob(Struct, frozen=True):
-    """The beginning of a subscription, which hooks may hold up."""
-
-    subscription: Subscription[Feed]
-    since: Since | None
-    rep: str
-    where = "on('subscribe')"
-    is_threaded = False
-
-    def run(self) -> Any:
-        position = self.subscription.owner.subscribe(self.subscription, self.since)
-        if isinstance(position, Position):
-            return _answer(self.subscription, position)
-        return _answer_later(self.subscription, position)
+def _subscribe(subscription: Subscription[Feed], since: Since | None) -> Message | Awaitable[Message]:
+    position = subscription.owner.subscribe(subscription, since)
+    return _answer(subscription, position) if isinstance(position, Position) else _answer_later(subscription, position)
 
 
 def _answer(subscription: Subscription[Any], position: Position) -> Message:

@@ -199,11 +199,12 @@ class Peer:
                 data = frames.frames(messages)
                 outlet.transport.write(data)
                 outlet.passes(len(data))
-        has_more = session.has_output
-        self._is_held = has_more and session.is_behind
-        if self._progress is not None:
-            self._proceed()
-        if has_more and not outlet.is_blocked:
+            if session.is_dry and self._progress is None:
+                self._is_held = False
+                return
+        self._proceed()
+        self._is_held = session.is_behind
+        if session.has_output and not outlet.is_blocked:
             self._is_due = True
             self._loop.call_soon(self._again)
 
