@@ -41,6 +41,7 @@ class Guard:
         self._dispatcher = dispatcher
         self._meter = meter
         self._told: set[str] = set()
+        self._taken: set[str | None] = set()  # hosts that need not be looked at again
 
     # --- host and origin ---
 
@@ -53,8 +54,17 @@ class Guard:
         if not self._access.takes_host(asking):
             self._tell(f'host {asking.host!r} was refused', 'hosts', host_setting(asking.host or ''))
             raise Error(403, 'This host is not served')
-        if self._access.is_unlisted(asking):
+        if not self._access.is_unlisted(asking):
+            if len(self._taken) < REMEMBERED:
+                self._taken.add(asking.host)
+        else:
             self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', host_setting(asking.host or ''))
+
+    def passes(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request with these headers passes all that is here, as one of the same host did before."""
+        if self._auth is not None or 'Origin' in headers or headers.get('Host') not in self._taken:
+            return False
+        return headers.get('Sec-Fetch-Site') in (None, 'same-origin', 'none')
 
     def check_origin(self, asking: Asking, is_page: bool = False) -> None:
         """Refuse a page of another origin.

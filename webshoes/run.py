@@ -17,7 +17,7 @@ from propertybag import Bag
 from webshoes import lifetime
 from webshoes.core.access import Access
 from webshoes.core.connection import Connection
-from webshoes.core.context import Scope
+from webshoes.core.context import MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Store
 from webshoes.core.handler import Function
@@ -123,7 +123,7 @@ class Run:
         self._parts.meter.met('slow_handler')
         self._parts.journal.slow(name, seconds)
 
-    def _scope(self, req: Any, conn: Connection, ws: Any = None) -> Scope:
+    def _scope(self, req: Any, conn: MakesConnection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)
 
     async def _close(self, server: Server) -> None:

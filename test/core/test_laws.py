@@ -38,6 +38,8 @@ PURE_PARTS = {
 LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 
 PARTS = {
+    'webshoes.transports.body': {'webshoes.transports.http'},
+    'webshoes.transports.ready': {'webshoes.transports.http'},
     'webshoes.transports.http_connection': {'webshoes.transports.server'},
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},
     'webshoes.transports.peer': {'webshoes.transports.websocket'},

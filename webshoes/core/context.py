@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -9,19 +10,34 @@ from propertybag import Bag
 
 from webshoes.core.connection import Connection
 
+MakesConnection = Connection | Callable[[Any], Connection]
+"""A connection, or what makes one of a request."""
+
 
 class Scope:
     """What all calls of one connection share; over plain HTTP there is one for each request."""
 
-    __slots__ = ('_session', 'conn', 'opts', 'req', 'ws', 'wsa')
+    __slots__ = ('_conn', '_session', 'opts', 'req', 'ws', 'wsa')
 
-    def __init__(self, *, req: Any, opts: Bag, wsa: Any, ws: Any, conn: Connection) -> None:
+    def __init__(self, *, req: Any, opts: Bag, wsa: Any, ws: Any, conn: MakesConnection) -> None:
         self.req = req
         self.opts = opts
         self.wsa = wsa
         self.ws = ws
-        self.conn = conn
+        self._conn = conn  # of a plain request it is made when it is first asked for, as it seldom is
         self._session: Bag | None = None
+
+    @property
+    def conn(self) -> Connection:
+        """The connection."""
+        if not isinstance(self._conn, Connection):
+            self._conn = self._conn(self.req)
+        return self._conn
+
+    @property
+    def user(self) -> Any:
+        """Who calls, as `auth` found; `None` without it."""
+        return self._conn.user if isinstance(self._conn, Connection) else None
 
     @property
     def session(self) -> Bag:
@@ -72,7 +88,7 @@ class Context(Struct, eq=False, weakref=True):
     @property
     def user(self) -> Any:
         """Who calls, as `auth` found; `None` without it."""
-        return self.scope.conn.user
+        return self.scope.user
 
     @property
     def session(self) -> Bag:

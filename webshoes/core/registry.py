@@ -199,13 +199,20 @@ def _folder(given: dict[str, Any], where: str) -> Folder:
 
 
 class Known(Struct, frozen=True):
-    """Where a command goes as long as `fm[key]` is the function of `handler`."""
+    """Where a command goes, or a path with one of these methods, as long as `fm[key]` is the function of `handler`."""
 
     fm: dict[str, Any]
     key: str
     handler: Handler
     q: str
     rep: str
+    match: Match
+    methods: frozenset[str]
+
+    @property
+    def is_so(self) -> bool:
+        """Whether it still is."""
+        return self.fm.get(self.key) is self.handler.fn
 
 
 class Registry:
@@ -216,6 +223,7 @@ class Registry:
         evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
         fields: these fields, in the order in which a message is looked at; each with the entry, of one that subscribes,
             and of one that calls with the commands that were found before.
+        paths: those of requests that were found before.
     """
 
     def __init__(self) -> None:
@@ -223,6 +231,7 @@ class Registry:
         self.evt_entries: Mapping[str, Entry] = {}
         self.cmd_entries: Mapping[str, tuple[Entry, ...]] = {}
         self.fields: tuple[tuple[str, Entry | None, dict[str, Known]], ...] = ()
+        self.paths: dict[str, Known] = {}
 
     def add(self, entry: Entry) -> None:
         """Add an entry; one of the same `sub` is replaced in its place."""
@@ -249,6 +258,7 @@ class Registry:
             if entry.cmd:
                 cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
         self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
+        self.paths = {}
         self.fields = (*((name, entry, {}) for name, entry in evt.items()), *((name, None, {}) for name in cmd))
 
     def find_path(self, path: str) -> Match:
@@ -268,6 +278,14 @@ class Registry:
         if match is None:
             raise Error(404, 'Not found')
         return match
+
+    def remember_path(self, path: str, match: Match) -> None:
+        """Know a path from now on, if it is a key of an entry as it stands; there is at most one for each key."""
+        entry, handler = match.entry, match.target
+        key = path[1:] if entry.sub == '*' else path[1:].removeprefix(f'{entry.sub}/')
+        if isinstance(handler, Handler) and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+            methods = frozenset(method for method in ('GET', 'POST') if handler.takes(method))
+            self.paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
 
     def find_events(self, path: str) -> Entry | None:
         """The entry whose events an HTTP request may ask for: at `/<sub>`, `/<sub>/`, and `/` where that is `'*'`."""
@@ -308,7 +326,7 @@ class Registry:
             return
         if not _is_pattern(key) and entry.fm.get(key) is handler.fn:
             commands = next(commands for name, owner, commands in self.fields if name == field and owner is None)
-            commands[command] = Known(entry.fm, key, handler, entry.q, entry.rep)
+            commands[command] = Known(entry.fm, key, handler, entry.q, entry.rep, match, frozenset())
 
     def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
         owners = self.cmd_entries[field]

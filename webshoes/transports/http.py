@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp import HttpVersion11, web
 
 from webshoes.core import codec
 from webshoes.core.access import Asking
 from webshoes.core.calls import TOO_LONG
 from webshoes.core.connection import Connection
-from webshoes.core.context import Context, Scope
+from webshoes.core.context import Context, MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
 from webshoes.guard import Guard, asking_of
-from webshoes.headers import CHARSETS, HEADERS, JSON
+from webshoes.headers import HEADERS, JSON
 from webshoes.loops import in_time, soon
+from webshoes.transports.body import check_query, parameters, plain_parameters
+from webshoes.transports.ready import MAX, Heads
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
-FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
+AT_ONCE = frozenset((dict, list, int, float, bool, type(None)))  # types of results that are sent as JSON
 
 
 class Files(Protocol):
@@ -81,7 +82,7 @@ class Http:
         registry: Registry,
         dispatcher: Dispatcher,
         meter: Meter,
-        scope: Callable[[web.BaseRequest, Connection], Scope],
+        scope: Callable[[web.BaseRequest, MakesConnection], Scope],
         guard: Guard,
         files: Files,
         events: Events,
@@ -95,6 +96,7 @@ class Http:
         self._files = files
         self._events = events
         self._running = 0
+        self._heads = Heads({**JSON, **guard.cors(Asking(None))})
 
     @property
     def is_busy(self) -> bool:
@@ -128,6 +130,38 @@ class Http:
         except BaseException as exc:
             return self._readable(asking, self._error(exc, match, request, asking))
 
+    def serve_at_once(self, request: web.BaseRequest) -> web.StreamResponse | Awaitable[web.StreamResponse] | None:
+        """As `serve`, in one step instead of many, for what most requests come to; `None` where nothing was done.
+
+        They go where one went before, of a handler, and there is nothing about them that needs a closer look.
+        """
+        path, _, query = request.raw_path.partition('?')
+        known = self._registry.paths.get(path)
+        if known is None or not known.is_so or request.method not in known.methods:
+            return None
+        if not self._guard.passes(request.headers) or request.version is not HttpVersion11 or not request.keep_alive:
+            return None
+        try:
+            found = plain_parameters(request, query, self._limits)
+            if found is None:
+                return None
+            ctx = Context(self._scope(request, _connection), path, None, request.method)
+            result = self._dispatcher.call(known.match, ctx, *found)
+            if type(result) in AT_ONCE and len(body := codec.encode(result)) < MAX:
+                return self._heads.answer(body)
+        except BaseException as exc:
+            asking = asking_of(request.headers)
+            return self._readable(asking, self._error(exc, known.match, request, asking))
+        return self._finish(request, known.match, result)
+
+    async def _finish(self, request: web.BaseRequest, match: Match, result: Any) -> web.StreamResponse:
+        """What follows the call of a handler, where it could not be answered at once."""
+        asking = asking_of(request.headers)
+        try:
+            return self._readable(asking, await self._rest(request, result))
+        except BaseException as exc:
+            return self._readable(asking, self._error(exc, match, request, asking))
+
     async def _serve(self, request: web.BaseRequest, asking: Asking, match: Match | None) -> web.StreamResponse:
         entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None
         names = self._event_names(request, entry) if entry is not None else []
@@ -136,8 +170,7 @@ class Http:
         builtin = None if is_named else self._files.builtin(request.path)
         if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
             self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
-        connection = _connection(request)
-        ctx = Context(self._scope(request, connection), request.path, None, request.method)
+        ctx = Context(self._scope(request, _connection(request)), request.path, None, request.method)
         await self._guard.authenticate(ctx)
         if entry is not None and names:
             return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
@@ -148,6 +181,8 @@ class Http:
             raise Error(404, 'Not found')
         if isinstance(match.target, Folder):
             return await self._files.folder(request, match.target, _below(match, request.path))
+        if entry is None and request.path == request.raw_path.partition('?')[0]:
+            self._registry.remember_path(request.path, match)
         return await self._call(match, match.target, ctx, request)
 
     def _readable(self, asking: Asking, response: web.StreamResponse) -> web.StreamResponse:
@@ -162,12 +197,8 @@ class Http:
     def _event_names(self, request: web.BaseRequest, entry: Entry) -> list[str]:
         if not request.query_string:
             return []
-        self._check_query(request)
+        check_query(request, self._meter)
         return [name for name in dict.fromkeys(request.query.getall(entry.evt, [])) if name]
-
-    def _check_query(self, request: web.BaseRequest) -> None:
-        if request.query_string and self._meter.over('max_fields', request.query_string.count('&') + 1):
-            raise Error(413, f'A query has at most {self._limits.max_fields} fields')
 
     def _find(self, path: str) -> Match | None:
         try:
@@ -186,29 +217,20 @@ class Http:
         handler.check_method(request.method)
         self._running += 1
         try:
-            values, texts = await self._parameters(request)
-            result = self._dispatcher.call(match, ctx, values, texts)
+            values, texts = await parameters(request, self._meter)
+            return await self._rest(request, self._dispatcher.call(match, ctx, values, texts))
+        finally:
+            self._running -= 1
+
+    async def _rest(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
+        """What follows the call of a handler."""
+        self._running += 1
+        try:
             if is_pending(result):
                 result = await in_time(result, self._meter, 'handler_timeout', TOO_LONG)
             return await self._response(request, result)
         finally:
             self._running -= 1
-
-    async def _parameters(self, request: web.BaseRequest) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-        """The parameters, and those among them that came as text: the query's, and over them the body's."""
-        self._check_query(request)
-        texts: dict[str, list[Any]] = {}
-        for name in request.query:
-            texts[name] = request.query.getall(name)
-        body: dict[str, Any] = {}
-        if request.body_exists:
-            kind = request.content_type
-            if kind == 'application/json' or kind.endswith('+json'):
-                body = await _json(request)
-                texts = {name: text for name, text in texts.items() if name not in body}
-            elif kind in FORMS:
-                texts |= await _form(request)
-        return {**{name: text[0] for name, text in texts.items()}, **body}, texts
 
     async def _response(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
         if isinstance(result, web.HTTPException):
@@ -289,45 +311,3 @@ def _is_cancelled(exc: BaseException) -> bool:
 def _is_gone(request: web.BaseRequest) -> bool:
     """Whether the client has left."""
     return request.transport is None or request.transport.is_closing()
-
-
-def _check_charset(charset: str | None) -> None:
-    """Refuse the texts of a form in a charset that nobody sends: some of them take minutes to decode.
-
-    Raises:
-        Error: 400, the charset is none of `CHARSETS`.
-    """
-    if charset is not None and charset.lower() not in CHARSETS:
-        raise Error(400, f'A form in the charset {charset[:40]!r} is not read, only {", ".join(CHARSETS)}')
-
-
-async def _json(request: web.BaseRequest) -> dict[str, Any]:
-    try:
-        data = await _read(request.read)
-        body = codec.decode(data) if data else {}
-    except UnicodeDecodeError:
-        raise Error(400, 'Not JSON: it is not UTF-8') from None
-    if body is None:
-        return {}
-    if not isinstance(body, dict):
-        raise Error(400, 'A JSON body is an object')
-    return body
-
-
-async def _form(request: web.BaseRequest) -> dict[str, list[Any]]:
-    _check_charset(request.charset)
-    form = await _read(request.post)
-    return {name: form.getall(name) for name in form}
-
-
-async def _read(reader: Callable[[], Any]) -> Any:
-    """Read a body, in whatever way."""
-    try:
-        return await reader()
-    except web.HTTPRequestEntityTooLarge:
-        raise
-    except ConnectionError:  # pragma: no cover  # tested, but whether it is seen is a matter of time
-        raise Error(400, 'The connection was lost before the body was whole') from None
-    except (ValueError, LookupError, RuntimeError, web.RequestPayloadError, HttpProcessingError) as exc:
-        sentence = ' '.join(str(getattr(exc, 'message', exc)).split())
-        raise Error(400, f'The body cannot be read: {sentence}') from None

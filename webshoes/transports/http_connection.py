@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
+from webshoes.core.limits import over
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
 from webshoes.headers import CHARSETS, JSON
@@ -29,9 +30,20 @@ class Request(web.BaseRequest):
     """A request whose forms are read in charsets that are sent, each part of them."""
 
     _was_counted = False  # among those over a limit
+    _whole: bytes | None = None  # the body, where it was read at once
+
+    def read_at_once(self) -> bytes | None:
+        """The body if it is here, and within its limit."""
+        content, limits = self.content, cast(HttpConnection, self.protocol).meter.limits
+        is_here = content.is_eof() and content.exception() is None
+        if self._whole is None and is_here and not over(content.total_bytes, limits.max_body_size):
+            self._whole = content.read_nowait()
+        return self._whole
 
     async def read(self) -> bytes:
         """The body."""
+        if self._whole is not None:
+            return self._whole
         with self._counted():
             return await super().read()
 
@@ -117,7 +129,18 @@ class HttpConnections(web.Server):
 class HttpConnection(web.RequestHandler):
     """One HTTP connection; what aiohttp would answer by itself, with an echo and a traceback, has our shape."""
 
-    __slots__ = ('_address', '_body', '_known', '_rate', '_request', '_server', '_take_frames', 'outlet', 'received')
+    __slots__ = (
+        '_address',
+        '_body',
+        '_counts',
+        '_known',
+        '_rate',
+        '_request',
+        '_server',
+        '_take_frames',
+        'outlet',
+        'received',
+    )
 
     def __init__(self, server: HttpConnections, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -127,6 +150,7 @@ class HttpConnection(web.RequestHandler):
         self._request: web.BaseRequest | None = None  # that is being served
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
         self._rate = Rate(server.meter, self._loop.time, self.force_close)
+        self._counts = server.meter.limits.max_rate is not None
         self._take_frames: Callable[[bytes], object] | None = None
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
@@ -187,10 +211,12 @@ class HttpConnection(web.RequestHandler):
             Error: 429, there are too many.
         """
         self._server.heads.pop(self, None)
-        self._request, self._body = request, request.content
-        if not self.has_body:
+        self._request = request
+        self._body = body = request.content
+        if not body.is_eof():
             self._server.bodies[self] = self.received, self._loop.time()
-        self._rate.check()
+        if self._counts:
+            self._rate.check()
 
     def end(self) -> None:
         """It was served."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import Protocol, cast
 
@@ -37,6 +37,13 @@ class Face(Protocol):
         """End what runs and close its connections, in so many seconds."""
 
 
+class HttpFace(Face, Protocol):
+    """What it needs of the one that answers requests."""
+
+    def serve_at_once(self, request: web.BaseRequest) -> web.StreamResponse | Awaitable[web.StreamResponse] | None:
+        """Serve a request, if that is done in one step."""
+
+
 class Server:
     """One run on one port.
 
@@ -46,7 +53,7 @@ class Server:
         meter: the app's.
     """
 
-    def __init__(self, http: Face, websockets: Face, meter: Meter) -> None:
+    def __init__(self, http: HttpFace, websockets: Face, meter: Meter) -> None:
         self._http = http
         self._websockets = websockets
         self._limits = meter.limits
@@ -112,21 +119,22 @@ class Server:
         if self._stopping:
             return refused(Error(503, 'The server is stopping'))
         protocol = cast(HttpConnection, request.protocol)
+        headers = request.headers
         try:
             protocol.begin(request)
-            return await self._dispatch(request)
+            if 'Expect' in headers and request.version >= HttpVersion11 and headers['Expect'].lower() == '100-continue':
+                await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
+                request.writer.output_size = 0  # the answer itself has not begun
+            if 'Upgrade' in headers and request.method == 'GET' and headers['Upgrade'].lower() == 'websocket':
+                return await self._websockets.serve(request)
+            found = self._http.serve_at_once(request)
+            if found is None:
+                return await self._http.serve(request)
+            return found if isinstance(found, web.StreamResponse) else await found
         except Error as exc:  # on a connection that goes on: a new one might have what this one may not
             return answer(exc)
         finally:
             protocol.end()
-
-    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.version >= HttpVersion11 and request.headers.get('Expect', '').lower() == '100-continue':
-            await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
-            request.writer.output_size = 0  # the answer itself has not begun
-        if request.method == 'GET' and request.headers.get('Upgrade', '').lower() == 'websocket':
-            return await self._websockets.serve(request)
-        return await self._http.serve(request)
 
     async def close(self, last: Callable[[], None]) -> None:
         """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""

@@ -1,0 +1,133 @@
+"""What a request carries: the parameters in its query and its body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from webshoes.core import codec
+from webshoes.core.errors import Error
+from webshoes.core.limits import Limits, over
+from webshoes.core.meter import Meter
+from webshoes.headers import CHARSETS
+
+FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
+PLAIN = re.compile(r"[A-Za-z0-9_.~&=,:/@!$'()*;?-]*").fullmatch  # a query in which nothing is escaped
+
+
+class AtOnce(Protocol):
+    """A request that tells whether its body is here."""
+
+    def read_at_once(self) -> bytes | None:
+        """The body if it is here, and read as it should be; `None` leaves it to `read`."""
+
+
+Parameters = tuple[dict[str, Any], dict[str, list[Any]]]
+"""The parameters, and those among them that came as text with all their values."""
+
+
+def check_query(request: web.BaseRequest, meter: Meter) -> None:
+    """Refuse a query of too many fields.
+
+    Raises:
+        Error: 413.
+    """
+    if request.query_string and meter.over('max_fields', request.query_string.count('&') + 1):
+        raise Error(413, f'A query has at most {meter.limits.max_fields} fields')
+
+
+async def parameters(request: web.BaseRequest, meter: Meter) -> Parameters:
+    """The parameters of a request: the query's, and over them the body's.
+
+    Raises:
+        Error: 400, the body is not what it says; 408, it did not come; 413, it has too many fields.
+        web.HTTPRequestEntityTooLarge: it is too large.
+    """
+    check_query(request, meter)
+    texts: dict[str, list[Any]] = {}
+    for name in request.query:
+        texts[name] = request.query.getall(name)
+    body: dict[str, Any] = {}
+    if request.body_exists:
+        kind = request.content_type
+        if kind == 'application/json' or kind.endswith('+json'):
+            body = _object(await _read(request.read))
+            texts = {name: text for name, text in texts.items() if name not in body}
+        elif kind in FORMS:
+            texts |= await _form(request)
+    return {**{name: text[0] for name, text in texts.items()}, **body}, texts
+
+
+def plain_parameters(request: web.BaseRequest, query: str, limits: Limits) -> Parameters | None:
+    """The same, where they are here already and read at a glance: a plain query, or a JSON body; else `None`.
+
+    Raises:
+        Error: 400, the body is not what it says; 413, it is too large.
+    """
+    if not request.body_exists:
+        if not query:
+            return {}, {}
+        if PLAIN(query) is None or over(query.count('&') + 1, limits.max_fields):
+            return None
+        return _plain_query(query)
+    if query or request.headers.get('Content-Type') != 'application/json':
+        return None
+    data = cast(AtOnce, request).read_at_once()
+    return (_object(data), {}) if data is not None else None
+
+
+def _plain_query(query: str) -> Parameters:
+    texts: dict[str, list[Any]] = {}
+    for field in query.split('&'):
+        name, _, value = field.partition('=')
+        if name in texts:
+            texts[name].append(value)
+        elif field:
+            texts[name] = [value]
+    return {name: text[0] for name, text in texts.items()}, texts
+
+
+def _check_charset(charset: str | None) -> None:
+    """Refuse the texts of a form in a charset that nobody sends: some of them take minutes to decode.
+
+    Raises:
+        Error: 400, the charset is none of `CHARSETS`.
+    """
+    if charset is not None and charset.lower() not in CHARSETS:
+        raise Error(400, f'A form in the charset {charset[:40]!r} is not read, only {", ".join(CHARSETS)}')
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """The object of a JSON body; none is an empty one."""
+    try:
+        body = codec.decode(data) if data else {}
+    except UnicodeDecodeError:
+        raise Error(400, 'Not JSON: it is not UTF-8') from None
+    if body is None:
+        return {}
+    if not isinstance(body, dict):
+        raise Error(400, 'A JSON body is an object')
+    return body
+
+
+async def _form(request: web.BaseRequest) -> dict[str, list[Any]]:
+    _check_charset(request.charset)
+    form = await _read(request.post)
+    return {name: form.getall(name) for name in form}
+
+
+async def _read(reader: Callable[[], Any]) -> Any:
+    """Read a body, in whatever way."""
+    try:
+        return await reader()
+    except web.HTTPRequestEntityTooLarge:
+        raise
+    except ConnectionError:  # pragma: no cover  # tested, but whether it is seen is a matter of time
+        raise Error(400, 'The connection was lost before the body was whole') from None
+    except (ValueError, LookupError, RuntimeError, web.RequestPayloadError, HttpProcessingError) as exc:
+        sentence = ' '.join(str(getattr(exc, 'message', exc)).split())
+        raise Error(400, f'The body cannot be read: {sentence}') from None
