@@ -109,6 +109,12 @@ PEERS = (
     Peer('blacksheep', ('blacksheep', *UVICORN, 'uvloop')),
     Peer('sanic', ('sanic', 'uvloop')),
     Peer('tornado', ('tornado', 'uvloop')),
-    Peer('websockets', ('websockets', 'uvloop'), has_http=False, has_loops=True),
+    Peer(
+        'websockets',
+        ('websockets', 'uvloop'),
+        has_http=False,
+        has_loops=True,
+        less='a fan-out is its `broadcast`: the same bytes to everybody, without a uid',
+    ),
     Peer('picows', ('picows', 'uvloop'), has_http=False, has_loops=True),
 )

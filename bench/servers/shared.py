@@ -76,13 +76,21 @@ class Hub:
 
     def pushes(self, q: dict[str, Any]) -> Iterator[tuple[Any, bytes]]:
         """What is to be sent to whom: each event is encoded once, and the uid of each subscriber put into it."""
-        event = q['event']
-        head = b'{"evt":%b,"uid":' % encode(event)
-        for value in news(q):
-            self.versions[event] = ver = self.versions.get(event, 0) + 1
-            tail = b',"ver":%d,"t":%b,"r":%b}' % (ver, encode(time.time()), encode(value))
-            for (subscriber, _), uid in self.subscribers.get(event, {}).items():
+        head = b'{"evt":%b,"uid":' % encode(q['event'])
+        for tail in self._tails(q):
+            for (subscriber, _), uid in self.subscribers.get(q['event'], {}).items():
                 yield subscriber, head + uid + tail
+
+    def broadcasts(self, q: dict[str, Any]) -> Iterator[tuple[list[Any], bytes]]:
+        """What is to be sent to all of an event at once, without a uid."""
+        head = b'{"evt":%b' % encode(q['event'])
+        for tail in self._tails(q):
+            yield [subscriber for subscriber, _ in self.subscribers.get(q['event'], {})], head + tail
+
+    def _tails(self, q: dict[str, Any]) -> Iterator[bytes]:
+        for value in news(q):
+            self.versions[q['event']] = ver = self.versions.get(q['event'], 0) + 1
+            yield b',"ver":%d,"t":%b,"r":%b}' % (ver, encode(time.time()), encode(value))
 
     def leave(self, subscriber: Any) -> None:
         """A connection is gone."""
