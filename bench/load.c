@@ -7,13 +7,13 @@
  *             at which the call was due, so a call that had to wait for the one before it is not forgotten;
  *       fan:  the connections are subscribers; one more connection sends `fire`, and again as soon as all have got a
  *             frame that holds "last";
- *       hold: says `ready` and keeps the connections until stdin ends.
+ *       hold: the connections are kept until stdin ends.
  * SCRIPT  lines of `hello<TAB>expected<TAB>payload` (each connection sends it, and waits for a frame that holds what is
  *         expected), `subscribe<TAB>expected<TAB>payload` (likewise, except the one that fires), `call<TAB>payload` and
  *         `fire<TAB>payload`. `@@@@@@` becomes the number of the connection. In mode `http`, \r and \n are written
  *         with a backslash.
  *
- * It prints one line of JSON: the messages and seconds of the window, the CPU seconds of the server's process and its
+ * It prints `ready` when all are connected and have said their hello, and at the end one line of JSON: the messages and seconds of the window, the CPU seconds of the server's process and its
  * own, how many messages were errors, and the quantiles of the latencies.
  */
 #define _GNU_SOURCE
@@ -286,11 +286,11 @@ static void call_what_is_due(void) {
 static void begin(void) {
     phase = WARM;
     phase_start = now();
+    printf("ready\n");
+    fflush(stdout);
     if (is_hold) {
         struct epoll_event event = {EPOLLIN, {.ptr = &epoll}};
         epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
-        printf("ready\n");
-        fflush(stdout);
     } else if (is_fan) {
         fire_now();
     } else if (is_rate) {

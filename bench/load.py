@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import resource
 import shutil
@@ -19,6 +20,7 @@ from server import Server, pin
 
 HERE = Path(__file__).resolve().parent
 HTTP_CONNECTIONS = 32
+FOREVER = 1e6  # seconds
 
 
 class LoadError(Exception):
@@ -82,7 +84,7 @@ class Load:
                 out, _ = process.communicate(timeout=warm + seconds + 120)
             finally:
                 process.kill()
-        result: dict[str, float] = json.loads(out)
+        result: dict[str, float] = json.loads(out.splitlines()[-1])
         if 'failed' in result:
             raise LoadError(result['failed'])
         if result['errors']:
@@ -90,9 +92,9 @@ class Load:
         return result
 
     @contextlib.contextmanager
-    def hold(self, server: Server, lines: Sequence[str], connections: int) -> Iterator[None]:
-        """Idle connections, as long as the block lasts."""
-        with self._start(self._arguments(server, 'hold', lines, (connections, 0, 0, 0))) as process:
+    def hold(self, server: Server, lines: Sequence[str], connections: int, mode: str = 'hold') -> Iterator[None]:
+        """Idle connections, or with mode `fan` a fan-out without end, as long as the block lasts."""
+        with self._start(self._arguments(server, mode, lines, (connections, 0, FOREVER, 0)), nice=19) as process:
             try:
                 assert process.stdout is not None
                 said = process.stdout.readline()
@@ -102,10 +104,12 @@ class Load:
             finally:
                 process.kill()
 
-    def _start(self, command: Sequence[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(self._core)
-        )
+    def _start(self, command: Sequence[str], nice: int = 0) -> subprocess.Popen[str]:
+        def prepare() -> None:
+            pin(self._core)
+            os.nice(nice)
+
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare)
 
     def http(self, server: Server, is_post: bool, warm: float, seconds: float) -> dict[str, float]:
         """Requests over connections that are kept, one in flight on each."""

@@ -23,11 +23,13 @@ class Result:
     workload: Workload
     values: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    quantiles: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
     load: float = 0.0  # the most of its core that the load has used
 
     def add(self, peer: str, sample: Sample) -> None:
         """One round of one peer."""
         self.values.setdefault(peer, []).append(sample.value)
+        self.quantiles.setdefault(peer, []).append(sample.quantiles)
         self.load = max(self.load, sample.load)
 
     def ratios(self, peer: str) -> list[float]:
@@ -50,22 +52,51 @@ def line(result: Result) -> str:
     return f'{result.workload.title} ({result.workload.unit}): {", ".join(parts)}{load}'
 
 
-def cell(ratios: Sequence[float], failed: str) -> str:
-    """The median, and the spread of the rounds."""
-    if failed:
+def cell(result: Result, peer: str) -> str:
+    """The median, and the spread of the rounds; of a latency p50, p99 and p99.9 in milliseconds."""
+    if peer in result.failed:
         return 'failed'
+    if result.workload.section == 'latency':
+        each = zip(*result.quantiles.get(peer, ()), strict=True)
+        return ' / '.join(f'{statistics.median(rounds) * 1000:.3g}' for rounds in each)
+    ratios = result.ratios(peer)
     if not ratios:
         return ''
-    return f'{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})'
+    ratio = f'{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})'
+    return (
+        f'{amount(statistics.median(result.values[peer]))}: {ratio}' if result.workload.section == 'growth' else ratio
+    )
 
 
-def table(results: Iterable[Result], peers: Sequence[str]) -> str:
-    """The ratios in Markdown: a row for each workload, a column for each peer."""
+TITLES = {
+    'main': 'Ratios: the median of the rounds (and their spread); raw aiohttp = 1',
+    'latency': 'Milliseconds to the answer: p50 / p99 / p99.9',
+    'growth': 'Messages a CPU second of the server, and the ratio to raw aiohttp of the same size',
+}
+
+
+def tables(results: Iterable[Result], peers: Sequence[str]) -> str:
+    """All tables, in Markdown."""
+    results = list(results)
+    parts = []
+    for section, title in TITLES.items():
+        rows = [result for result in results if result.workload.section == section]
+        measured = [peer for peer in peers if any(peer in row.values or peer in row.failed for row in rows)]
+        if rows:
+            parts.append(f'{title}.\n\n{table(rows, measured)}')
+    return '\n\n'.join(parts)
+
+
+def table(results: Sequence[Result], peers: Sequence[str]) -> str:
+    """A row for each workload, a column for each peer."""
     rows = [['', *peers]]
     for result in results:
-        base = '' if result.workload.base in peers else f' ({result.workload.base} = 1)'
-        title = result.workload.title + base + (', less is better' if result.workload.is_cost else '')
-        rows.append([title, *(cell(result.ratios(peer), result.failed.get(peer, '')) for peer in peers)])
+        work = result.workload
+        notes = ['less is better'] * (work.is_cost and work.section == 'main') + [f'{work.base} = 1'] * (
+            work.base not in peers
+        )
+        title = work.title + f' ({", ".join(notes)})' * bool(notes)
+        rows.append([title, *(cell(result, peer) for peer in peers)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ['-' * width for width in widths])
     return '\n'.join(
@@ -103,6 +134,7 @@ def write(folder: Path, kind: str, results: Iterable[Result], peers: Sequence[st
                 'base': result.workload.base,
                 'less is better': result.workload.is_cost,
                 'values': result.values,
+                'p50, p99, p99.9': result.quantiles if result.workload.section == 'latency' else {},
                 'failed': result.failed,
                 'load': round(result.load, 3),
             }
@@ -110,11 +142,15 @@ def write(folder: Path, kind: str, results: Iterable[Result], peers: Sequence[st
         },
     }
     (folder / f'{kind}.json').write_text(json.dumps(data, indent=1) + '\n')
-    (folder / f'{kind}.md').write_text(table(results, peers) + '\n')
-    (folder / f'{kind}.svg').write_text(plot.bars([(r.workload.title, ratios_of(r, peers)) for r in results]))
+    (folder / f'{kind}.md').write_text(tables(results, peers) + '\n')
+    (folder / f'{kind}.svg').write_text(plot.dots([row_of(r, peers) for r in results if r.workload.section == 'main']))
     print(f'written: {folder / kind}.json, .md, .svg')
 
 
-def ratios_of(result: Result, peers: Sequence[str]) -> dict[str, float]:
-    """The median of each peer."""
-    return {peer: statistics.median(ratios) for peer in peers if (ratios := result.ratios(peer))}
+def row_of(result: Result, peers: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """A row of the plot: how many times better than the base each peer is."""
+    medians = {peer: statistics.median(ratios) for peer in peers if (ratios := result.ratios(peer))}
+    if result.workload.is_cost:
+        medians = {peer: 1 / ratio for peer, ratio in medians.items()}
+    base = '' if result.workload.base in peers else f' ({result.workload.base} = 1)'
+    return result.workload.title + base, medians

@@ -18,10 +18,12 @@ import report
 from environment import Environments
 from load import Load, LoadError
 from peers import BASE, PEERS, Peer
+from sections import GROWTH, LATENCY
 from server import ServerError
-from workloads import THREADMSG, WORKLOADS, Bench, Workload
+from workloads import MAIN, THREADMSG, Bench, Workload
 
 HERE = Path(__file__).resolve().parent
+WORKLOADS = (*MAIN, *LATENCY, *GROWTH)
 FULL = (5, 0.3, 1.0)  # rounds, seconds to warm up, seconds of a window
 QUICK = (2, 0.05, 0.2)
 
@@ -29,9 +31,9 @@ QUICK = (2, 0.05, 0.2)
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ', '.join(workload.key for workload in WORKLOADS)
+    keys = [*dict.fromkeys(workload.section for workload in WORKLOADS), *(workload.key for workload in WORKLOADS)]
     parser.add_argument('--quick', action='store_true', help='in two minutes: fewer and shorter rounds')
-    parser.add_argument('--only', nargs='+', metavar='WORKLOAD', help=f'of {names}')
+    parser.add_argument('--only', nargs='+', metavar='WORKLOAD', help=f'of {", ".join(keys)}')
     parser.add_argument(
         '--peers', nargs='+', metavar='PEER', help=f'beside {BASE}, of {", ".join(p.name for p in PEERS)}'
     )
@@ -40,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--env', type=Path, default=HERE / '.env', help='where the environments are (%(default)s)')
     parser.add_argument('--results', type=Path, default=HERE / 'results', help='where the results go (%(default)s)')
     args = parser.parse_args()
-    for given, known in ((args.only, [w.key for w in WORKLOADS]), (args.peers, [p.name for p in PEERS])):
+    for given, known in ((args.only, keys), (args.peers, [p.name for p in PEERS])):
         unknown = set(given or ()) - set(known)
         if unknown:
             parser.error(f'{", ".join(sorted(unknown))}: not one of {", ".join(known)}')
@@ -102,7 +104,8 @@ def main() -> None:
     peers = [peer for peer in wanted if peer.name not in environments.missing] + [THREADMSG]
     server_core, load_core = cores()
     load = Load(args.env, load_core)
-    workloads = [workload for workload in WORKLOADS if not args.only or workload.key in args.only]
+    chosen = args.only or (['main'] if args.quick else ['main', 'latency', 'growth'])
+    workloads = [workload for workload in WORKLOADS if workload.key in chosen or workload.section in chosen]
     with (args.env / 'servers.log').open('wb') as log:
         bench = Bench(environments, load, server_core, log, warm, args.seconds or seconds)
         run = Run(bench, peers, args.rounds or rounds, keeps_servers=args.quick)
@@ -115,7 +118,7 @@ def main() -> None:
             bench.stop()
             load.close()
     names = [peer.name for peer in wanted]
-    print(f'\n{report.table(run.results.values(), names)}\n\nin {time.perf_counter() - run.started:.0f} s')
+    print(f'\n{report.tables(run.results.values(), names)}\n\nin {time.perf_counter() - run.started:.0f} s')
     for name, why in environments.missing.items():
         print(f'left out: {name}: {why}')
     if not args.only and not args.peers:

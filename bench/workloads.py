@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from check import check
 from environment import Environments
 from load import Load
 from peers import BASE, OLD, OURS, Peer
@@ -26,10 +27,11 @@ THREADMSG = Peer('threadmsg', less='the base of triggers: its `call`, with the d
 
 @dataclass
 class Sample:
-    """One number; of a rate also which part of its core the load has used."""
+    """One number; of a rate also which part of its core the load has used, of a latency p50, p99 and p99.9."""
 
     value: float
     load: float = 0.0
+    quantiles: tuple[float, ...] = ()
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Bench:
         key = peer.name, *options
         if key not in self._running:
             self._running[key] = self.fresh(peer, *options)
+            check(self._running[key])
         self._running[key].settle()
         return self._running[key]
 
@@ -91,6 +94,7 @@ class Workload:
         fits: whether it is measured of a peer.
         base: whose number is 1.
         is_cost: whether less is better.
+        section: the table it is a row of; `--quick` has the main one alone.
     """
 
     key: str
@@ -100,6 +104,7 @@ class Workload:
     fits: Callable[[Peer], bool]
     base: str = BASE
     is_cost: bool = False
+    section: str = 'main'
 
 
 def rate(result: dict[str, float]) -> Sample:
@@ -178,9 +183,9 @@ def triggers(bench: Bench, peer: Peer) -> Sample:
 
 
 def import_time(bench: Bench, peer: Peer) -> Sample:
-    """CPU seconds of an import, of what is installed and not of what lies around (`-P`)."""
+    """CPU seconds of an import, of what is installed and not of what lies around (`-P`); the least of several."""
     code = f'import time; t = time.process_time(); import {IMPORTS[peer.name]}; print(time.process_time() - t)'
-    return Sample(float(run_python(bench, peer, '-P', '-c', code)))
+    return Sample(min(float(run_python(bench, peer, '-P', '-c', code)) for _ in range(3)))
 
 
 def first_answer(bench: Bench, peer: Peer) -> Sample:
@@ -193,20 +198,22 @@ def first_answer(bench: Bench, peer: Peer) -> Sample:
         server.stop()
 
 
-def _has_http(peer: Peer) -> bool:
+def has_http(peer: Peer) -> bool:
+    """Whether it is measured over HTTP."""
     return peer.has_http and peer is not THREADMSG
 
 
-def _has_websocket(peer: Peer) -> bool:
+def has_websocket(peer: Peer) -> bool:
+    """Whether it is measured over WebSocket."""
     return peer is not THREADMSG
 
 
 A_CPU_SECOND = 'a CPU second'
-WORKLOADS = (
-    Workload('get', 'GET with a query', A_CPU_SECOND, http(is_post=False), _has_http),
-    Workload('post', 'JSON POST', A_CPU_SECOND, http(is_post=True), _has_http),
-    Workload('call', 'WebSocket call, 1 in flight', A_CPU_SECOND, calls(1), _has_websocket),
-    Workload('call16', 'WebSocket calls, 16 in flight', A_CPU_SECOND, calls(IN_FLIGHT), _has_websocket),
+MAIN = (
+    Workload('get', 'GET with a query', A_CPU_SECOND, http(is_post=False), has_http),
+    Workload('post', 'JSON POST', A_CPU_SECOND, http(is_post=True), has_http),
+    Workload('call', 'WebSocket call, 1 in flight', A_CPU_SECOND, calls(1), has_websocket),
+    Workload('call16', 'WebSocket calls, 16 in flight', A_CPU_SECOND, calls(IN_FLIGHT), has_websocket),
     Workload(
         'asyncio',
         'the same on plain asyncio',
@@ -214,19 +221,17 @@ WORKLOADS = (
         calls(IN_FLIGHT, '--loop', 'asyncio'),
         lambda peer: peer.has_loops,
     ),
-    Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), _has_websocket),
-    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), _has_websocket),
-    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), _has_websocket),
-    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), _has_websocket),
+    Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_websocket),
+    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket),
+    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket),
+    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket),
     Workload(
         'triggers', 'triggers from another thread', A_CPU_SECOND, triggers, lambda p: p.name in TRIGGERERS, 'threadmsg'
     ),
+    Workload('idle', 'memory of an idle connection', 'bytes', memory(is_subscribed=False), has_websocket, is_cost=True),
     Workload(
-        'idle', 'memory of an idle connection', 'bytes', memory(is_subscribed=False), _has_websocket, is_cost=True
-    ),
-    Workload(
-        'subscribed', 'memory, with a subscription', 'bytes', memory(is_subscribed=True), _has_websocket, is_cost=True
+        'subscribed', 'memory, with a subscription', 'bytes', memory(is_subscribed=True), has_websocket, is_cost=True
     ),
     Workload('import', 'import', 'CPU seconds', import_time, lambda peer: peer.name in IMPORTS, is_cost=True),
-    Workload('first', 'start to first answer', 'seconds', first_answer, _has_http, is_cost=True),
+    Workload('first', 'start to first answer', 'seconds', first_answer, has_http, is_cost=True),
 )

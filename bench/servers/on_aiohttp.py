@@ -53,4 +53,4 @@ async def main(port: int, hub: Hub) -> None:
 if __name__ == '__main__':
     args = arguments()
     with asyncio.Runner(loop_factory=loop_factory(args.loop)) as runner:
-        runner.run(main(args.port, Hub(args.functions)))
+        runner.run(main(args.port, Hub(args.functions, args.events)))

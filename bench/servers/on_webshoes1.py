@@ -30,8 +30,14 @@ def cmdFire(ctx: Any, q: Any) -> Any:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser()
     parser.add_argument('port', type=int)
+    parser.add_argument('--functions', type=int, default=0)
+    parser.add_argument('--events', type=int, default=0)
     args = parser.parse_args()
+    functions = {'add': cmdAdd, 'echo': cmdEcho, 'fire': cmdFire}
+    functions.update({f'f{number}': cmdAdd for number in range(args.functions)})
     wsa = ws.WebShoesApp('127.0.0.1', args.port, {'verbose': False})
-    wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {'add': cmdAdd, 'echo': cmdEcho, 'fire': cmdFire})
+    wsa.register('cmd', 'cmd', 'q', 'evt', 'r', functions)
+    for number in range(args.events):
+        wsa.triggerEvent(f'e{number}', {'text': 'x' * 100})
     wsa.start()
     threading.Event().wait()

@@ -49,7 +49,7 @@ def news(q: Any) -> Iterator[dict[str, str]]:
 class Hub:
     """Looks functions up, and keeps who subscribed to what. A subscriber is whatever the framework sends by."""
 
-    def __init__(self, functions: int = 0) -> None:
+    def __init__(self, functions: int = 0, events: int = 0) -> None:
         self.functions: dict[str, Callable[[Any], Any]] = {
             'cmd/add': add,
             'cmd/echo': echo,
@@ -57,7 +57,7 @@ class Hub:
         }
         self.functions.update({f'cmd/f{number}': add for number in range(functions)})
         self.subscribers: dict[str, dict[tuple[Any, str], bytes]] = {}
-        self.versions: dict[str, int] = {}
+        self.versions = {f'e{number}': 1 for number in range(events)}
 
     def answer(self, message: Message, subscriber: Any) -> bytes:
         """The reply to a message."""
