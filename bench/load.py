@@ -134,8 +134,7 @@ class Load:
             cpu, own, started = server.cpu, resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
             with self._start(command) as process:
                 time.sleep(duration)
-                process.send_signal(signal.SIGINT)  # it stops, and tells what it has done so far
-                out, _ = process.communicate(timeout=30)
+                out = interrupt(process)
             took, cpu = time.perf_counter() - started, server.cpu - cpu
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = re.search(r'(\d+) requests in', out)
@@ -143,3 +142,13 @@ class Load:
             raise LoadError(' '.join(out.split()))
         load_cpu = used.ru_utime - own.ru_utime + used.ru_stime - own.ru_stime
         return {'messages': float(done[1]), 'seconds': took, 'server_cpu': cpu, 'load_cpu': load_cpu}
+
+
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """What wrk tells of what it has done so far; it does not listen until its threads run, so it is told again."""
+    for _ in range(100):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=0.1)[0]
+    process.kill()
+    raise LoadError('wrk does not stop')

@@ -19,7 +19,7 @@ from server import SERVERS, Server, pin
 CONNECTIONS = 32
 IN_FLIGHT = 16
 EVENT_SIZE = 100  # bytes of text in an event
-HELD = 1000  # connections whose memory is measured, after a fifth as many that are not
+HELD = 500  # connections whose memory is measured, after a fifth as many that are not
 IMPORTS = {BASE: 'aiohttp.web', OURS: 'webshoes', OLD: 'webshoes'}
 TRIGGERERS = 'threadmsg', BASE, OURS, OLD
 THREADMSG = Peer('threadmsg', less='the base of triggers: its `call`, with the data encoded before')
@@ -94,6 +94,7 @@ class Workload:
         fits: whether it is measured of a peer.
         base: whose number is 1.
         is_cost: whether less is better.
+        is_slow: whether it takes seconds to begin; a quick run has one round of it.
         section: the table it is a row of; `--quick` has the main one alone.
     """
 
@@ -104,6 +105,7 @@ class Workload:
     fits: Callable[[Peer], bool]
     base: str = BASE
     is_cost: bool = False
+    is_slow: bool = False
     section: str = 'main'
 
 
@@ -222,16 +224,30 @@ MAIN = (
         lambda peer: peer.has_loops,
     ),
     Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_websocket),
-    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket),
-    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket),
-    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket),
+    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket, is_slow=True),
+    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket, is_slow=True),
+    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket, is_slow=True),
     Workload(
         'triggers', 'triggers from another thread', A_CPU_SECOND, triggers, lambda p: p.name in TRIGGERERS, 'threadmsg'
     ),
-    Workload('idle', 'memory of an idle connection', 'bytes', memory(is_subscribed=False), has_websocket, is_cost=True),
     Workload(
-        'subscribed', 'memory, with a subscription', 'bytes', memory(is_subscribed=True), has_websocket, is_cost=True
+        'idle',
+        'memory of an idle connection',
+        'bytes',
+        memory(is_subscribed=False),
+        has_websocket,
+        is_cost=True,
+        is_slow=True,
+    ),
+    Workload(
+        'subscribed',
+        'memory, with a subscription',
+        'bytes',
+        memory(is_subscribed=True),
+        has_websocket,
+        is_cost=True,
+        is_slow=True,
     ),
     Workload('import', 'import', 'CPU seconds', import_time, lambda peer: peer.name in IMPORTS, is_cost=True),
-    Workload('first', 'start to first answer', 'seconds', first_answer, has_http, is_cost=True),
+    Workload('first', 'start to first answer', 'seconds', first_answer, has_http, is_cost=True, is_slow=True),
 )

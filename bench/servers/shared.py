@@ -57,6 +57,7 @@ class Hub:
         }
         self.functions.update({f'cmd/f{number}': add for number in range(functions)})
         self.subscribers: dict[str, dict[tuple[Any, str], bytes]] = {}
+        self.subscriptions: dict[Any, list[tuple[str, str]]] = {}
         self.versions = {f'e{number}': 1 for number in range(events)}
 
     def answer(self, message: Message, subscriber: Any) -> bytes:
@@ -64,6 +65,7 @@ class Hub:
         result: Any
         if message.evt:
             self.subscribers.setdefault(message.evt, {})[subscriber, message.uid] = encode(message.uid)
+            self.subscriptions.setdefault(subscriber, []).append((message.evt, message.uid))
             result = {'uid': message.uid, 'status': 'Event added', 'ver': self.versions.get(message.evt, 0)}
         else:
             function = self.functions.get(message.cmd)
@@ -94,12 +96,8 @@ class Hub:
 
     def leave(self, subscriber: Any) -> None:
         """A connection is gone."""
-        for event in list(self.subscribers):
-            kept = {key: uid for key, uid in self.subscribers[event].items() if key[0] is not subscriber}
-            if kept:
-                self.subscribers[event] = kept
-            else:
-                del self.subscribers[event]
+        for event, uid in self.subscriptions.pop(subscriber, ()):
+            self.subscribers[event].pop((subscriber, uid), None)
 
 
 def arguments() -> argparse.Namespace:
