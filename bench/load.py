@@ -133,7 +133,8 @@ class Load:
         for duration in (warm, seconds):
             cpu, own, started = server.cpu, resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
             with self._start(command) as process:
-                time.sleep(duration)
+                while server.cpu - cpu < duration:
+                    time.sleep(0.01)
                 out = interrupt(process)
             took, cpu = time.perf_counter() - started, server.cpu - cpu
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from peers import BASE, OLD, OURS
+from peers import OLD, OURS
 
-WIDTH, LEFT, RIGHT = 860, 300, 60
+WIDTH, LEFT, RIGHT = 880, 310, 70
 TOP, ROW = 70, 34
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 STYLE = """
@@ -69,11 +69,11 @@ def row(axis: Axis, y: float, title: str, values: dict[str, float]) -> list[str]
         return parts
     least, most = min(values, key=lambda p: values[p]), max(values, key=lambda p: values[p])
     parts.append(f'<line x1="{axis.x(values[least])}" x2="{axis.x(values[most])}" y1="{y}" y2="{y}" class="span"/>')
-    shown = sorted((peer for peer in values if peer != BASE), key=lambda peer: (peer == OURS, peer == OLD))
+    shown = sorted((peer for peer in values if values[peer] != 1), key=lambda peer: (peer == OURS, peer == OLD))
     parts += [dot(axis.x(values[peer]), y, peer, values[peer]) for peer in shown]
     if OURS in values:
         parts.append(text(axis.x(values[OURS]), y - 10, f'{values[OURS]:.2f}', 'strong', 'middle'))
-    if most not in (OURS, OLD, BASE):
+    if values[most] > 1 and most not in (OURS, OLD):
         parts.append(text(axis.x(values[most]) + 9, y + 4, most, 'small'))
     return parts
 

@@ -24,7 +24,7 @@ class Result:
     values: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     quantiles: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
-    load: float = 0.0  # the most of its core that the load has used
+    load: float = 0.0  # the most CPU time that the load has used, to that of the server
 
     def add(self, peer: str, sample: Sample) -> None:
         """One round of one peer."""
@@ -44,11 +44,11 @@ def amount(value: float) -> str:
 
 
 def line(result: Result) -> str:
-    """A workload as it is done: the medians themselves, and what the load has used."""
+    """A workload as it is done: the medians, and what the load has used; below 100 % the server is the slower one."""
     medians = {peer: statistics.median(values) for peer, values in result.values.items()}
     parts = [f'{peer} {amount(value)}' for peer, value in medians.items()]
     parts += [f'{peer} FAILED ({why})' for peer, why in result.failed.items()]
-    load = f'; the load took {result.load:.0%} of its core at most' if result.load else ''
+    load = f'; the load took {result.load:.0%} of the CPU time of the server at most' if result.load else ''
     return f'{result.workload.title} ({result.workload.unit}): {", ".join(parts)}{load}'
 
 
@@ -116,6 +116,7 @@ def machine() -> dict[str, Any]:
         'system': platform.platform(),
         'processor': model[0] if model else platform.processor(),
         'cores': len(os.sched_getaffinity(0)),
+        'load average': os.getloadavg()[0],
     }
 
 

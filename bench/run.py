@@ -24,7 +24,7 @@ from workloads import MAIN, THREADMSG, Bench, Workload
 
 HERE = Path(__file__).resolve().parent
 WORKLOADS = (*MAIN, *LATENCY, *GROWTH)
-FULL = (11, 0.1, 0.5)  # rounds, seconds to warm up, seconds of a window: many and short, as machines drift
+FULL = (11, 0.1, 0.5)  # rounds, seconds to warm up, CPU seconds of a window: many and short, as machines drift
 QUICK = (2, 0.05, 0.15)
 
 
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
         '--peers', nargs='+', metavar='PEER', help=f'beside {BASE}, of {", ".join(p.name for p in PEERS)}'
     )
     parser.add_argument('--rounds', type=int, help='of each workload')
-    parser.add_argument('--seconds', type=float, help='of a window')
+    parser.add_argument('--seconds', type=float, help='of the CPU time of the server, in a window')
     parser.add_argument('--env', type=Path, default=HERE / '.env', help='where the environments are (%(default)s)')
     parser.add_argument('--results', type=Path, default=HERE / 'results', help='where the results go (%(default)s)')
     args = parser.parse_args()
@@ -111,7 +111,8 @@ def main() -> None:
         bench = Bench(environments, load, server_core, log, warm, args.seconds or seconds)
         run = Run(bench, peers, args.rounds or rounds, is_quick=args.quick)
         where = 'on a core each' if load_core is not None else 'on ONE core: the load disturbs the servers'
-        print(f'{load.describe}. Servers and load {where}. What the servers say: {log.name}', flush=True)
+        print(f'{load.describe}. Servers and load {where}. What the servers say: {log.name}')
+        print(f'What else goes on here makes it inexact: load average {os.getloadavg()[0]:.1f}', flush=True)
         try:
             for number, workload in enumerate(workloads, 1):
                 run.measure(workload, f'[{number}/{len(workloads)}]')

@@ -23,7 +23,7 @@ def latency(subscribers: int = 0) -> Measure:
             seconds = max(bench.seconds * 3, 2000 / calls_a_second)
             result = bench.load.run(server, 'rate', lines, CALLERS, bench.warm, seconds, calls_a_second)
             quantiles = tuple(result[key] for key in ('p50', 'p99', 'p999'))
-            return Sample(quantiles[1], result['load_cpu'] / result['seconds'], quantiles)
+            return Sample(quantiles[1], quantiles=quantiles)
 
         if not subscribers:
             return run()

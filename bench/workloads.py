@@ -27,7 +27,7 @@ THREADMSG = Peer('threadmsg', less='the base of triggers: its `call`, with the d
 
 @dataclass
 class Sample:
-    """One number; of a rate also which part of its core the load has used, of a latency p50, p99 and p99.9."""
+    """One number; of a rate also the CPU time of the load to that of the server, of a latency p50, p99 and p99.9."""
 
     value: float
     load: float = 0.0
@@ -43,7 +43,7 @@ class Bench:
         load: makes load.
         core: of the servers; `None` for anywhere.
         log: where the servers write.
-        warm, seconds: before a window, and of it.
+        warm, seconds: of the clock before a window, and of the server's CPU time in it.
     """
 
     environments: Environments
@@ -111,7 +111,7 @@ class Workload:
 
 def rate(result: dict[str, float]) -> Sample:
     """Messages for each CPU second of the server."""
-    return Sample(result['messages'] / result['server_cpu'], result['load_cpu'] / result['seconds'])
+    return Sample(result['messages'] / result['server_cpu'], result['load_cpu'] / result['server_cpu'])
 
 
 def call_lines(peer: Peer, in_flight: int, name: str = 'add', q: object = None) -> list[str]:
