@@ -91,5 +91,5 @@ def _check_messages(client: Client, peer: Peer) -> None:
         if is_plain:
             found = json.loads(push)
             same((found['evt'], found['r']['text'], 'ver' in found, 't' in found), ('check', 'x' * 10, True, True))
-        if is_plain and 'uid' not in peer.less:
+        if peer.has_uid:
             same(found['uid'], '000042')

@@ -33,8 +33,9 @@ class Environments:
         """Make what is not there yet; who cannot be installed is told of, and left out."""
         for peer in peers:
             wanted = [f'--editable={ROOT}[fast]'] if peer.name == OURS else list(peer.requires)
+            told = ' '.join(wanted) + ((ROOT / 'pyproject.toml').read_text() if peer.name == OURS else '')
             done = self.folder / peer.environment / f'{peer.name}.installed'
-            if done.exists() and done.read_text() == ' '.join(wanted):
+            if done.exists() and done.read_text() == told:
                 continue
             if not self.python(peer).exists():
                 print(f'making {self.folder / peer.environment} ...', flush=True)
@@ -45,7 +46,7 @@ class Environments:
                 self.missing[peer.name] = why
                 print(f'{peer.name} is left out, it cannot be installed: {why}', file=sys.stderr, flush=True)
             else:
-                done.write_text(' '.join(wanted))
+                done.write_text(told)
 
     def _install(self, peer: Peer, wanted: Sequence[str]) -> str:
         pip = [str(self.python(peer)), '-m', 'pip', 'install', '-q', '--disable-pip-version-check']

@@ -55,12 +55,13 @@ class Peer:
     """A server of the benchmark.
 
     Args:
-        name: as the tables have it; `servers/on_<name>.py` is its program, a `-` and what follows left out.
-        requires: what pip installs for it; nothing for this checkout.
+        name: as the tables have it; `servers/on_<name>.py` is its program.
+        requires: what pip installs for it; for this checkout, what it asks for itself.
         has_http, has_websocket: whether it is measured there.
         has_loops: whether it can be run on plain asyncio too.
+        has_uid: whether a push tells each subscriber's own uid.
+        path: of its WebSocket.
         post: what the body of its POST is.
-        less: what it does less of than the base, or does otherwise.
     """
 
     name: str
@@ -68,15 +69,15 @@ class Peer:
     has_http: bool = True
     has_websocket: bool = True
     has_loops: bool = False
+    has_uid: bool = True
     path: str = '/ws'
     post: tuple[str, str] = ('application/json', '{"a":1,"b":2}')
     dialect: Plain = PLAIN
-    less: str = ''
 
     @property
     def script(self) -> str:
         """The file of its program."""
-        return f'on_{self.name.replace("-", "_").replace(".", "_")}.py'
+        return f'on_{self.name}.py'
 
     @property
     def environment(self) -> str:
@@ -85,36 +86,29 @@ class Peer:
 
 
 BASE, OURS, OLD = 'aiohttp', 'webshoes', 'webshoes1'
-UVICORN = ('uvicorn', 'httptools', 'websockets')
+UVICORN = ('uvicorn', 'httptools', 'websockets', 'uvloop')
 PEERS = (
-    Peer(BASE, ('aiohttp', 'uvloop', 'msgspec'), has_loops=True, less='nothing: it is the base'),
-    Peer(OURS, has_loops=True, less='nothing'),
+    Peer(BASE, ('aiohttp', 'uvloop', 'msgspec'), has_loops=True),
+    Peer(OURS, has_loops=True),
     Peer(
         OLD,
         ('webshoes==1.0.0', 'propertybag==0.1.9'),
         post=('application/x-www-form-urlencoded', 'a=1&b=2'),
-        less='runs on the event loop of its own choice; its POST takes a form',
     ),
     Peer(
         'socketio',
-        ('python-socketio', 'aiohttp', 'uvloop'),
+        ('python-socketio', 'aiohttp', 'uvloop', 'msgspec'),
         has_http=False,
+        has_uid=False,
         path='/socket.io/?EIO=4&transport=websocket',
         dialect=SocketIO(),
-        less='an event goes to a room as it is, without the uid, version and time of a push; a reply has no time',
     ),
-    Peer('starlette', ('starlette', *UVICORN, 'uvloop')),
-    Peer('fastapi', ('fastapi', *UVICORN, 'uvloop')),
-    Peer('litestar', ('litestar', *UVICORN, 'uvloop')),
-    Peer('blacksheep', ('blacksheep', *UVICORN, 'uvloop')),
-    Peer('sanic', ('sanic', 'uvloop')),
-    Peer('tornado', ('tornado', 'uvloop')),
-    Peer(
-        'websockets',
-        ('websockets', 'uvloop'),
-        has_http=False,
-        has_loops=True,
-        less='a fan-out is its `broadcast`: the same bytes to everybody, without a uid',
-    ),
-    Peer('picows', ('picows', 'uvloop'), has_http=False, has_loops=True),
+    Peer('starlette', ('starlette', *UVICORN, 'msgspec')),
+    Peer('fastapi', ('fastapi', *UVICORN, 'msgspec')),
+    Peer('litestar', ('litestar', *UVICORN, 'msgspec')),
+    Peer('blacksheep', ('blacksheep', *UVICORN, 'msgspec')),
+    Peer('sanic', ('sanic', 'uvloop', 'msgspec')),
+    Peer('tornado', ('tornado', 'uvloop', 'msgspec')),
+    Peer('websockets', ('websockets', 'uvloop', 'msgspec'), has_http=False, has_loops=True, has_uid=False),
+    Peer('picows', ('picows', 'uvloop', 'msgspec'), has_http=False, has_loops=True),
 )

@@ -25,7 +25,7 @@ from workloads import MAIN, THREADMSG, Bench, Workload
 HERE = Path(__file__).resolve().parent
 WORKLOADS = (*MAIN, *LATENCY, *GROWTH)
 FULL = (11, 0.1, 0.5)  # rounds, seconds to warm up, CPU seconds of a window: many and short, as machines drift
-QUICK = (2, 0.05, 0.15)
+QUICK = (2, 0.05, 0.1)
 
 
 def arguments() -> argparse.Namespace:
@@ -99,15 +99,16 @@ def main() -> None:
     """Measure, print, and write."""
     args = arguments()
     rounds, warm, seconds = QUICK if args.quick else FULL
-    environments = Environments(args.env)
+    folder = args.env / f'python{sys.version_info[0]}.{sys.version_info[1]}'
+    environments = Environments(folder)
     wanted = [peer for peer in PEERS if not args.peers or peer.name in (BASE, *args.peers)]
     environments.make(wanted)
     peers = [peer for peer in wanted if peer.name not in environments.missing] + [THREADMSG]
     server_core, load_core = cores()
-    load = Load(args.env, load_core)
+    load = Load(folder, load_core)
     chosen = args.only or (['main'] if args.quick else ['main', 'latency', 'growth'])
     workloads = [workload for workload in WORKLOADS if workload.key in chosen or workload.section in chosen]
-    with (args.env / 'servers.log').open('wb') as log:
+    with (folder / 'servers.log').open('wb') as log:
         bench = Bench(environments, load, server_core, log, warm, args.seconds or seconds)
         run = Run(bench, peers, args.rounds or rounds, is_quick=args.quick)
         where = 'on a core each' if load_core is not None else 'on ONE core: the load disturbs the servers'

@@ -8,6 +8,7 @@ from workloads import A_CPU_SECOND, Bench, Measure, Sample, Workload, call_lines
 CALLS_A_SECOND = 2000  # a tenth of what the slowest can do
 CALLERS = 100
 CROWD = 5000  # subscribers of the fan-out that goes on meanwhile
+SWEEP = 0.0003  # CPU seconds for each connection
 MOST = 1_000_000  # bytes of the largest payload
 
 
@@ -35,9 +36,12 @@ def latency(subscribers: int = 0) -> Measure:
 
 def connections(count: int) -> Measure:
     """Calls, one in flight on each of so many connections."""
-    return lambda bench, peer: rate(
-        bench.load.run(bench.server(peer), 'call', call_lines(peer, 1), count, bench.warm, bench.seconds)
-    )
+
+    def measure(bench: Bench, peer: Peer) -> Sample:
+        seconds = max(bench.seconds, count * SWEEP)  # of many, each is to have several turns
+        return rate(bench.load.run(bench.server(peer), 'call', call_lines(peer, 1), count, bench.warm, seconds))
+
+    return measure
 
 
 def payload(size: int) -> Measure:

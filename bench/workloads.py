@@ -22,7 +22,7 @@ EVENT_SIZE = 100  # bytes of text in an event
 HELD = 500  # connections whose memory is measured, after a fifth as many that are not
 IMPORTS = {BASE: 'aiohttp.web', OURS: 'webshoes', OLD: 'webshoes'}
 TRIGGERERS = 'threadmsg', BASE, OURS, OLD
-THREADMSG = Peer('threadmsg', less='the base of triggers: its `call`, with the data encoded before')
+THREADMSG = Peer('threadmsg')  # no server: the base of triggers
 
 
 @dataclass
