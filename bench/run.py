@@ -71,7 +71,7 @@ class Run:
         result = self.results[workload.key] = report.Result(workload)
         peers = [peer for peer in self.peers if workload.fits(peer)]
         peers.sort(key=lambda peer: peer.name != workload.base)
-        rounds = 1 if self.is_quick and workload.is_slow else self.rounds
+        rounds = (self.rounds + 1) // 2 if workload.is_slow else self.rounds
         for number in range(1, rounds + 1):
             for peer in peers:
                 if peer.name not in result.failed:

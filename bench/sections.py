@@ -83,6 +83,7 @@ LATENCY = (
         latency(),
         has_websocket,
         is_cost=True,
+        is_slow=True,
         section='latency',
     ),
     Workload(
@@ -92,6 +93,7 @@ LATENCY = (
         latency(CROWD),
         has_websocket,
         is_cost=True,
+        is_slow=True,
         section='latency',
     ),
 )

@@ -94,7 +94,7 @@ class Workload:
         fits: whether it is measured of a peer.
         base: whose number is 1.
         is_cost: whether less is better.
-        is_slow: whether it takes seconds to begin; a quick run has one round of it.
+        is_slow: whether it takes seconds to begin, and has half as many rounds.
         section: the table it is a row of; `--quick` has the main one alone.
     """
 
