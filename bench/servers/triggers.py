@@ -1,7 +1,7 @@
 """Triggers from a thread that is not the server's: prints how many of them, and the CPU seconds of the process.
 
 Each way encodes the data in the calling thread, hands it to the loop, and keeps it there as the newest of its event;
-nobody has subscribed. The clock stops when the loop has got the last.
+nobody has subscribed. Each batch is waited for on the loop, except webshoes', whose value is set when the call returns.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def aiohttp_call() -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 def webshoes_call() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """`triggerEvent`, of the webshoes that is installed; a handler's turn on the loop comes after all the triggers."""
+    """`triggerEvent`, of the webshoes that is installed."""
     import webshoes as ws
 
     wsa = ws.WebShoesApp('127.0.0.1', 0, {})
