@@ -181,7 +181,7 @@ class Http:
             raise Error(404, 'Not found')
         if isinstance(match.target, Folder):
             return await self._files.folder(request, match.target, _below(match, request.path))
-        if entry is None and request.path == request.raw_path.partition('?')[0]:
+        if request.path == request.raw_path.partition('?')[0] and self._registry.find_events(request.path) is None:
             self._registry.remember_path(request.path, match)
         return await self._call(match, match.target, ctx, request)
 
