@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
+
+from propertybag import Bag
 
 import webshoes as ws
 
@@ -62,4 +65,30 @@ def test_events_after_calls(serve: Serve) -> None:
     assert client.ask(post('/cmd/', b'{}'))[2] == b'called'
     before = client.ask(head('/cmd/?evt=heat'))
     assert b'"r":7' in before[2]
+    client.close()
+
+
+def test_connection_in_a_thread(serve: Serve) -> None:
+    """A handler in a thread finds its connection, however often it was called before."""
+
+    @ws.threaded
+    def remote(ctx: ws.Context, q: Bag) -> Any:
+        return [ctx.conn.remote]
+
+    client = Client(serve({'remote': remote}))
+    assert [client.ask(head('/cmd/remote'))[2] for _ in range(3)] == [b'["127.0.0.1"]'] * 3
+    client.close()
+
+
+def test_close_from_a_thread(serve: Serve) -> None:
+    """A handler in a thread may close its connection, however often it was called before."""
+
+    @ws.threaded
+    def close(ctx: ws.Context, q: Bag) -> Any:
+        if q.now:
+            ctx.conn.close()
+
+    client = Client(serve({'close': close}))
+    assert [client.ask(head('/cmd/close'))[2] for _ in range(2)] == [b'null'] * 2
+    assert client.ask(head('/cmd/close?now=1')) == ('', [], b'')
     client.close()

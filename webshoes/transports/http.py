@@ -95,6 +95,7 @@ class Http:
         self._guard = guard
         self._files = files
         self._events = events
+        self._loop = asyncio.get_running_loop()
         self._running = 0
         self._heads = Heads({**JSON, **guard.cors(Asking(None))})
 
@@ -145,7 +146,7 @@ class Http:
             found = plain_parameters(request, query, self._limits)
             if found is None:
                 return None
-            ctx = Context(self._scope(request, _connection), path, None, request.method)
+            ctx = Context(self._scope(request, self._connection), path, None, request.method)
             result = self._dispatcher.call(known.match, ctx, *found)
             if type(result) in AT_ONCE and len(body := codec.encode(result)) < MAX:
                 return self._heads.answer(body)
@@ -170,7 +171,7 @@ class Http:
         builtin = None if is_named else self._files.builtin(request.path)
         if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
             self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
-        ctx = Context(self._scope(request, _connection(request)), request.path, None, request.method)
+        ctx = Context(self._scope(request, self._connection(request)), request.path, None, request.method)
         await self._guard.authenticate(ctx)
         if entry is not None and names:
             return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
@@ -184,6 +185,10 @@ class Http:
         if request.path == request.raw_path.partition('?')[0] and self._registry.find_events(request.path) is None:
             self._registry.remember_path(request.path, match)
         return await self._call(match, match.target, ctx, request)
+
+    def _connection(self, request: web.BaseRequest) -> Connection:
+        link = _Link(request.transport, self._loop)  # not the running one: it may be asked for in a thread
+        return Connection(f'{id(request.protocol):x}', request.remote, time.time(), link)
 
     def _readable(self, asking: Asking, response: web.StreamResponse) -> web.StreamResponse:
         """An answer that a page of another origin may read, where that is let in."""
@@ -273,9 +278,9 @@ class _Link:
 
     __slots__ = ('_loop', '_transport')
 
-    def __init__(self, transport: asyncio.Transport | None) -> None:
+    def __init__(self, transport: asyncio.Transport | None, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     def close_soon(self, code: int, reason: str) -> None:
         """End it without another word."""
@@ -286,10 +291,6 @@ class _Link:
     def buffered(self) -> int:
         """Nothing is sent before the answer."""
         return 0
-
-
-def _connection(request: web.BaseRequest) -> Connection:
-    return Connection(f'{id(request.protocol):x}', request.remote, time.time(), _Link(request.transport))
 
 
 def _allow(target: Handler | Folder | None) -> str:
