@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from typing import Any
 
+import pytest
+from aiohttp._websocket.reader import WebSocketReader
 from propertybag import Bag
 
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
+from .faces import dial, raw_frame, read_head, until, upgrade
 
 
 class Client:
@@ -92,3 +96,28 @@ def test_close_from_a_thread(serve: Serve) -> None:
     assert [client.ask(head('/cmd/close'))[2] for _ in range(2)] == [b'null'] * 2
     assert client.ask(head('/cmd/close?now=1')) == ('', [], b'')
     client.close()
+
+
+# --- connections ---
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_memory_of_a_broken_message(serve: Serve, loop: str) -> None:
+    """What came of a message that broke off is let go at once, and not when Python next looks for garbage."""
+
+    def readers() -> int:
+        return sum(type(found) is WebSocketReader for found in gc.get_objects())
+
+    wsa = serve(loop=loop)
+    gc.collect()
+    gc.disable()
+    try:
+        before = readers()
+        with dial(wsa.port) as connection:
+            connection.sendall(upgrade())
+            read_head(connection)
+            connection.sendall(raw_frame(b'x' * 100_000)[:-1])
+            until(lambda: readers() == before + 1)
+        until(lambda: readers() == before)
+    finally:
+        gc.enable()

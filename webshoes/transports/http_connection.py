@@ -182,6 +182,7 @@ class HttpConnection(web.RequestHandler):
         self._server.heads.pop(self, None)
         self._server.bodies.pop(self, None)
         super().connection_lost(exc)
+        self._take_frames = None  # or what came of a message is held until Python looks for garbage
         if self.outlet is not None:
             self.outlet.lose()
 
