@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Serve
+from .conftest import TIMEOUT, OpenPeer, Serve
 from .faces import dial, raw_frame, read_head, until, upgrade
 
 
@@ -47,6 +49,16 @@ class Client:
         self._socket.close()
 
 
+OpenClient = Callable[[ws.WebShoesApp], Client]
+
+
+@pytest.fixture
+def open_client() -> Iterator[OpenClient]:
+    """Open a connection over HTTP to an app; it is closed after the test."""
+    with ExitStack() as stack:
+        yield lambda wsa: stack.enter_context(closing(Client(wsa)))
+
+
 def head(target: str, method: str = 'GET', *headers: str) -> bytes:
     """The head of a request."""
     return '\r\n'.join([f'{method} {target} HTTP/1.1', 'Host: localhost', *headers, '', '']).encode()
@@ -61,30 +73,28 @@ def post(target: str, body: bytes, *headers: str) -> bytes:
 # --- what is found again ---
 
 
-def test_events_after_calls(serve: Serve) -> None:
+def test_events_after_calls(serve: Serve, open_client: OpenClient) -> None:
     """A path where one was called asks for events all the same, where its query names one."""
     wsa = serve({'': lambda ctx, q: 'called'})
     wsa.triggerEvent('heat', 7)
-    client = Client(wsa)
+    client = open_client(wsa)
     assert client.ask(post('/cmd/', b'{}'))[2] == b'called'
     before = client.ask(head('/cmd/?evt=heat'))
     assert b'"r":7' in before[2]
-    client.close()
 
 
-def test_connection_in_a_thread(serve: Serve) -> None:
+def test_connection_in_a_thread(serve: Serve, open_client: OpenClient) -> None:
     """A handler in a thread finds its connection, however often it was called before."""
 
     @ws.threaded
     def remote(ctx: ws.Context, q: Bag) -> Any:
         return [ctx.conn.remote]
 
-    client = Client(serve({'remote': remote}))
+    client = open_client(serve({'remote': remote}))
     assert [client.ask(head('/cmd/remote'))[2] for _ in range(3)] == [b'["127.0.0.1"]'] * 3
-    client.close()
 
 
-def test_close_from_a_thread(serve: Serve) -> None:
+def test_close_from_a_thread(serve: Serve, open_client: OpenClient) -> None:
     """A handler in a thread may close its connection, however often it was called before."""
 
     @ws.threaded
@@ -92,10 +102,74 @@ def test_close_from_a_thread(serve: Serve) -> None:
         if q.now:
             ctx.conn.close()
 
-    client = Client(serve({'close': close}))
+    client = open_client(serve({'close': close}))
     assert [client.ask(head('/cmd/close'))[2] for _ in range(2)] == [b'null'] * 2
     assert client.ask(head('/cmd/close?now=1')) == ('', [], b'')
-    client.close()
+
+
+class Late(dict[str, Any]):
+    """A dict in which something happens while it is first asked for a key, as it may in another thread."""
+
+    def __init__(self, found: dict[str, Any], happens: Callable[[], None]) -> None:
+        super().__init__(found)
+        self._happens: Callable[[], None] | None = happens
+
+    def __contains__(self, key: object) -> bool:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+        return super().__contains__(key)
+
+
+def old(ctx: ws.Context, q: Bag) -> str:
+    return 'old'
+
+
+def new(ctx: ws.Context, q: Bag) -> str:
+    return 'new'
+
+
+@pytest.mark.parametrize(('sub', 'key'), [('cmd', 'f'), ('*', 'other/f')])
+def test_registered_while_it_is_looked_for(serve: Serve, open_client: OpenClient, sub: str, key: str) -> None:
+    """What is registered while a request is on its way is served from the next one on."""
+    wsa = serve()
+    place = 'cmd' if sub == 'cmd' else 'other'
+    late = Late({key: old}, lambda: wsa.register(place, 'cmd', 'q', 'evt', 'r', {'f': new}))
+    wsa.register(sub, 'cmd', 'q', 'evt', 'r', late)
+    client = open_client(wsa)
+    assert [client.ask(head(f'/{place}/f'))[2] for _ in range(3)] == [b'old', b'new', b'new']
+
+
+@pytest.mark.parametrize('command', ['cmd/f', 'f'])
+def test_command_registered_while_it_is_looked_for(serve: Serve, open_peer: OpenPeer, command: str) -> None:
+    """What is registered while a message is on its way is served from the next one on."""
+    wsa = serve()
+    late = Late({'f': old}, lambda: wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {'f': new}))
+    wsa.register('cmd', 'cmd', 'q', 'evt', 'r', late)
+    peer = open_peer(wsa)
+    assert [peer.ask({'cmd': command})['r'] for _ in range(3)] == ['old', 'new', 'new']
+
+
+@pytest.mark.parametrize('command', ['cmd/f', 'f'])
+def test_unregistered_while_it_is_looked_for(serve: Serve, open_peer: OpenPeer, command: str) -> None:
+    """What is taken away while a message is on its way is served for the last time."""
+    wsa = serve()
+    wsa.register('cmd', 'cmd', 'q', 'evt', 'r', Late({'f': old}, lambda: wsa.unregister('cmd')))
+    wsa.register('other', 'do', 'q', '', 'r', {})
+    peer = open_peer(wsa)
+    assert peer.ask({'cmd': command})['r'] == 'old'
+    assert peer.ask({'cmd': command})['code'] == 400
+
+
+def test_same_function_under_two_keys(serve: Serve, open_client: OpenClient) -> None:
+    """A function that is taken away from one key, and stands under another, is found under that one alone."""
+    wsa = serve()
+    fm = {'': old, 'one': old}
+    wsa.register('one', 'cmd', 'q', '', 'r', fm)
+    client = open_client(wsa)
+    assert [client.ask(head('/one'))[2] for _ in range(2)] == [b'old'] * 2
+    del fm['']
+    assert client.ask(head('/one'))[0] == 'HTTP/1.1 404 Not Found'
 
 
 # --- connections ---

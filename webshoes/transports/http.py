@@ -183,7 +183,7 @@ class Http:
         if isinstance(match.target, Folder):
             return await self._files.folder(request, match.target, _below(match, request.path))
         if request.path == request.raw_path.partition('?')[0] and self._registry.find_events(request.path) is None:
-            self._registry.remember_path(request.path, match)
+            self._registry.remember_path(request.path)
         return await self._call(match, match.target, ctx, request)
 
     def _connection(self, request: web.BaseRequest) -> Connection:
