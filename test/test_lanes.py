@@ -6,6 +6,7 @@ import gc
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from propertybag import Bag
 import webshoes as ws
 
 from .conftest import TIMEOUT, OpenPeer, Serve
-from .faces import dial, raw_frame, read_head, until, upgrade
+from .faces import dial, frame, raw_frame, read_head, read_message, until, upgrade
 
 
 class Client:
@@ -47,6 +48,51 @@ class Client:
     def close(self) -> None:
         self._stream.close()
         self._socket.close()
+
+
+class Peer:
+    """A WebSocket on a raw socket, so that what is sent at once comes at once."""
+
+    def __init__(self, wsa: ws.WebShoesApp, target: str) -> None:
+        self._socket = dial(wsa.port)
+        self._socket.sendall(upgrade(path=target))
+        read_head(self._socket)
+        self._stream = self._socket.makefile('rb')
+
+    def raw(self, *frames: bytes) -> None:
+        """Send frames, all of them at once."""
+        self._socket.sendall(b''.join(frames))
+
+    def receive(self) -> Any:
+        """The next message."""
+        return read_message(self._stream)
+
+    def ask(self, message: Any) -> Any:
+        """Send a message and return the next one that comes."""
+        self.raw(frame(message))
+        return self.receive()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+
+OpenLane = Callable[..., Peer]
+
+lane = pytest.mark.parametrize('lane', ['fast', 'slow'])
+on_loop = pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+
+
+@pytest.fixture
+def open_lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenLane]:
+    """Open a WebSocket to an app, over one of the two lanes; it is closed after the test."""
+    with ExitStack() as stack:
+
+        def open_one(wsa: ws.WebShoesApp, lane: str, target: str = '/') -> Peer:
+            monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+            return stack.enter_context(closing(Peer(wsa, target)))
+
+        yield open_one
 
 
 OpenClient = Callable[[ws.WebShoesApp], Client]
@@ -175,7 +221,59 @@ def test_same_function_under_two_keys(serve: Serve, open_client: OpenClient) -> 
 # --- connections ---
 
 
-@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+who: ContextVar[str] = ContextVar('who', default='nobody')
+
+
+@lane
+@on_loop
+def test_context_variables(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """What `auth` sets in a context variable is there in all handlers of its connection, as is what these set."""
+
+    def auth(ctx: ws.Context) -> str:
+        who.set(ctx.req.query['user'])
+        return who.get()
+
+    def now(ctx: ws.Context, q: Bag) -> Any:
+        return who.get(), ctx.user
+
+    async def later(ctx: ws.Context, q: Bag) -> Any:
+        return now(ctx, q)
+
+    def become(ctx: ws.Context, q: Bag) -> None:
+        who.set(q.user)
+
+    wsa = serve({'now': now, 'later': later, 'become': become}, auth=auth, loop=loop)
+    for user in ('Ann', 'Bob'):
+        peer = open_lane(wsa, lane, f'/?user={user}')
+        for name in ('now', 'now', 'later'):
+            assert peer.ask({'cmd': f'cmd/{name}'})['r'] == [user, user]
+        peer.ask({'cmd': 'cmd/become', 'q': {'user': 'Eve'}})
+        for name in ('now', 'later'):
+            assert peer.ask({'cmd': f'cmd/{name}'})['r'] == ['Eve', user]
+
+
+@lane
+@on_loop
+def test_context_of_a_call_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """Calls that wait for room, and are run when there is some, are run as their own connection's."""
+
+    def auth(ctx: ws.Context) -> str:
+        who.set(ctx.req.query['user'])
+        return who.get()
+
+    def large(ctx: ws.Context, q: Bag) -> Any:
+        return who.get(), ctx.user, 'x' * 30_000
+
+    wsa = serve({'large': large}, auth=auth, loop=loop, limits=ws.Limits(send_buffer=1000))
+    peers = [open_lane(wsa, lane, f'/?user={user}') for user in ('Ann', 'Bob')]
+    for peer in peers:
+        peer.raw(*[frame({'cmd': 'cmd/large'})] * 5)
+    wsa.triggerEvent('heat', 7)
+    for peer, user in zip(peers, ('Ann', 'Bob'), strict=True):
+        assert [peer.receive()['r'][:2] for _ in range(5)] == [[user, user]] * 5
+
+
+@on_loop
 def test_memory_of_a_broken_message(serve: Serve, loop: str) -> None:
     """What came of a message that broke off is let go at once, and not when Python next looks for garbage."""
 

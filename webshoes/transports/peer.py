@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -70,6 +71,7 @@ class Peer:
         self._on = services
         self._turn = turn
         self._loop = asyncio.get_running_loop()
+        self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
         self._is_taking = False
@@ -88,13 +90,14 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
+        self._within = copy_context().run  # with what a login by message, or a hook, has set
         open_lane(self._ws, self._take)
         try:
             while (message := await self._next()) is not None:
                 if self.session.close_code is None:
                     self._is_taking = True
                     if message.type is TEXT:
-                        self.session.receive(message.data)
+                        self._within(self.session.receive, message.data)
                     else:
                         self.session.receive_binary(message.data)
                     self.flush()
@@ -116,7 +119,7 @@ class Peer:
             if not self._is_taking:
                 self._is_taking = True  # until `flush`
                 self._turn.add(self)
-            session.receive(data)
+            self._within(session.receive, data)
             return session.close_code is None  # or `run` has it too, and closes
         self.flush()  # what came before it is answered before it
         if kind is PING and not self._outlet.is_blocked:
@@ -193,7 +196,7 @@ class Peer:
             return
         if room := outlet.room:
             self._is_taking = True
-            messages = session.take(room if room < BATCH else BATCH)
+            messages = self._within(session.take, room if room < BATCH else BATCH)
             self._is_taking = False
             if messages:
                 data = frames.frames(messages)
@@ -216,7 +219,7 @@ class Peer:
         """As `wake`, where aiohttp is to compress each frame."""
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                for message in self.session.take(min(max(self._outlet.room, 1), BATCH)):
+                for message in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
                     self._outlet.passes(len(message))  # first: the sending waits where there is no room
                     await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
             self._proceed()
