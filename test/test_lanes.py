@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
 from typing import Any
@@ -16,7 +16,7 @@ from propertybag import Bag
 import webshoes as ws
 
 from .conftest import TIMEOUT, OpenPeer, Serve
-from .faces import dial, frame, raw_frame, read_head, read_message, until, upgrade
+from .faces import dial, frame, raw_frame, read_frame, read_head, read_message, until, upgrade
 
 
 class Client:
@@ -53,15 +53,19 @@ class Client:
 class Peer:
     """A WebSocket on a raw socket, so that what is sent at once comes at once."""
 
-    def __init__(self, wsa: ws.WebShoesApp, target: str) -> None:
-        self._socket = dial(wsa.port)
-        self._socket.sendall(upgrade(path=target))
+    def __init__(self, wsa: ws.WebShoesApp, target: str, headers: Sequence[str], buffer: int | None) -> None:
+        self._socket = dial(wsa.port, buffer)
+        self._socket.sendall(upgrade(*headers, path=target))
         read_head(self._socket)
         self._stream = self._socket.makefile('rb')
 
     def raw(self, *frames: bytes) -> None:
         """Send frames, all of them at once."""
         self._socket.sendall(b''.join(frames))
+
+    def frame(self) -> tuple[int, bytes] | None:
+        """The first byte and the payload of the next frame, `None` at the end."""
+        return read_frame(self._stream)
 
     def receive(self) -> Any:
         """The next message."""
@@ -88,9 +92,15 @@ def open_lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenLane]:
     """Open a WebSocket to an app, over one of the two lanes; it is closed after the test."""
     with ExitStack() as stack:
 
-        def open_one(wsa: ws.WebShoesApp, lane: str, target: str = '/') -> Peer:
+        def open_one(
+            wsa: ws.WebShoesApp,
+            lane: str,
+            target: str = '/',
+            headers: Sequence[str] = (),
+            buffer: int | None = None,
+        ) -> Peer:
             monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
-            return stack.enter_context(closing(Peer(wsa, target)))
+            return stack.enter_context(closing(Peer(wsa, target, headers, buffer)))
 
         yield open_one
 
@@ -219,6 +229,45 @@ def test_same_function_under_two_keys(serve: Serve, open_client: OpenClient) -> 
 
 
 # --- connections ---
+
+
+CLOSE = raw_frame(b'\x03\xe8', 0x88)
+LAST = {  # what ends a connection, and the code with which it is answered
+    'close': (CLOSE, 1000),
+    'close after a ping': (raw_frame(b'', 0x89) + CLOSE, 1000),
+    'close after a pong': (raw_frame(b'', 0x8A) + CLOSE, 1000),
+    'too large': (raw_frame(b'x' * 2000), 1009),
+    'no frame': (b'\xff\xff', 1002),
+    'not UTF-8': (raw_frame(b'\xff'), 1007),
+    'pieces of two': (raw_frame(b'{', 0x01) + raw_frame(b'{'), 1002),
+}
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('headers', [(), ('Sec-WebSocket-Extensions: permessage-deflate',)], ids=['plain', 'deflate'])
+@pytest.mark.parametrize('buffer', [None, 4096], ids=['quick', 'slow to read'])
+@pytest.mark.parametrize(('last', 'code'), LAST.values(), ids=LAST)
+def test_all_is_answered_before_the_end(
+    serve: Serve,
+    open_lane: OpenLane,
+    lane: str,
+    loop: str,
+    headers: tuple[str, ...],
+    buffer: int | None,
+    last: bytes,
+    code: int,
+) -> None:
+    """What came before the frame that ends a connection is answered, however much that is."""
+    limits = ws.Limits(max_ws_msg_size=1000, send_buffer=100_000, stall_timeout=None)
+    wsa = serve({'large': lambda ctx, q: 'x' * 30_000}, loop=loop, limits=limits, compress=True)
+    peer = open_lane(wsa, lane, headers=headers, buffer=buffer)
+    peer.raw(*[frame({'cmd': 'cmd/large'})] * 9, last)
+    answers = 0
+    while (found := peer.frame()) is not None and found[0] & 0xF != 8:
+        answers += found[0] & 0xF == 1
+    assert found is not None
+    assert (answers, int.from_bytes(found[1][:2], 'big')) == (9, code)
 
 
 who: ContextVar[str] = ContextVar('who', default='nobody')

@@ -14,7 +14,7 @@ Either way the slow lane, aiohttp's public API, carries everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from aiohttp import WSMsgType, web
@@ -25,6 +25,7 @@ except ImportError:  # pragma: no cover  # an aiohttp of another make
     WebSocketDataQueue = WebSocketReader = object  # type: ignore[assignment]
 
 Take = Callable[[Any], bool]
+Rest = Callable[[], Awaitable[None]]
 SlowLane = web.WebSocketResponse[Literal[False]]
 """A WebSocket on aiohttp's public API alone."""
 
@@ -34,11 +35,13 @@ class Lane(WebSocketDataQueue):
 
     Attributes:
         take: takes a message at once, or says that it cannot be.
+        rest: waits until all that was taken is answered.
     """
 
     def __init__(self, protocol: Any, limit: int, loop: Any) -> None:
         super().__init__(protocol, limit, loop=loop)
         self.take: Take | None = None
+        self.rest: Rest | None = None
         self._queued = 0
 
     def feed_data(self, message: Any, size: int) -> None:
@@ -68,15 +71,22 @@ class FastLane(SlowLane):
         self.lane = Lane(queue._protocol, queue._limit // 2, asyncio.get_running_loop())
 
     async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
-        """Close it."""
-        open_lane(self, None)
+        """Close it; where that is for what cannot be read, what was taken before is answered before."""
+        if self.lane is not None and self.lane.exception() is not None and self.lane.rest is not None:
+            await self.lane.rest()
+        close_lane(self)
         return await super().close(code=code, message=message, drain=drain)
 
 
-def open_lane(ws: SlowLane, take: Take | None) -> None:
-    """Have messages taken where their bytes arrive, if there is a lane; `None` ends that."""
+def open_lane(ws: SlowLane, take: Take | None, rest: Rest | None) -> None:
+    """Have messages taken where their bytes arrive, if there is a lane."""
     if isinstance(ws, FastLane) and ws.lane is not None:
-        ws.lane.take = take
+        ws.lane.take, ws.lane.rest = take, rest
+
+
+def close_lane(ws: SlowLane) -> None:
+    """Have no more messages taken where their bytes arrive."""
+    open_lane(ws, None, None)
 
 
 def _is_open() -> bool:

@@ -15,7 +15,7 @@ from webshoes.core.services import Services
 from webshoes.core.session import Session
 from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
-from webshoes.transports.lane import SlowLane, open_lane
+from webshoes.transports.lane import SlowLane, close_lane, open_lane
 
 TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
@@ -91,7 +91,7 @@ class Peer:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
         self._within = copy_context().run  # with what a login by message, or a hook, has set
-        open_lane(self._ws, self._take)
+        open_lane(self._ws, self._take, self._rest)
         try:
             while (message := await self._next()) is not None:
                 if self.session.close_code is None:
@@ -104,9 +104,10 @@ class Peer:
                 while self.session.is_behind and not self._is_over:
                     await self._wait_for_progress(None)
                 if self.session.close_code is not None:
+                    await self._rest()
                     await self.end(self.session.close_code, self.session.close_reason)
         finally:
-            open_lane(self._ws, None)
+            close_lane(self._ws)
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
@@ -151,6 +152,8 @@ class Peer:
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
+                close_lane(self._ws)
+                await self._rest()
                 code = message.data or WSCloseCode.OK
                 if code in NEVER_SENT or code > LAST:
                     code = WSCloseCode.PROTOCOL_ERROR
@@ -160,6 +163,13 @@ class Peer:
                 if getattr(message.data, 'code', None) == WSCloseCode.MESSAGE_TOO_BIG:
                     self._on.meter.met('max_ws_msg_size')
                 return None
+
+    async def _rest(self) -> None:
+        """Wait until all that was taken is answered, and the answers are sent."""
+        while self.session.is_behind and not self._is_over:
+            await self._wait_for_progress(None)
+        if self._is_compressed and self._is_due and not self._is_over:
+            await self._wait_for_progress(None)  # for what is being compressed
 
     @property
     def _is_over(self) -> bool:
@@ -225,6 +235,7 @@ class Peer:
             self._proceed()
             await asyncio.sleep(0)
         self._is_due = self._is_held = False
+        self._proceed()
 
     def _proceed(self) -> None:
         """Let go on what waits for something to be sent."""
