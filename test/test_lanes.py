@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import re
 import socket
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp._websocket.reader import WebSocketReader
 from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, OpenPeer, Serve
+from .conftest import TIMEOUT, OpenPeer, Serve, echo, exchange
 from .faces import dial, frame, raw_frame, read_frame, read_head, read_message, until, upgrade
 
 
@@ -226,6 +231,239 @@ def test_same_function_under_two_keys(serve: Serve, open_client: OpenClient) -> 
     assert [client.ask(head('/one'))[2] for _ in range(2)] == [b'old'] * 2
     del fm['']
     assert client.ask(head('/one'))[0] == 'HTTP/1.1 404 Not Found'
+
+
+# --- HTTP: requests ---
+
+
+class Lists(msgspec.Struct):
+    a: list[str] = []
+    none: list[str] = msgspec.field(default=[], name='')
+
+
+def lists(ctx: ws.Context, q: Lists) -> Any:
+    return {'a': q.a, 'none': q.none}
+
+
+def tell(ctx: ws.Context, q: Bag) -> Any:
+    """All that a handler is told."""
+    seen, ctx.session.seen = bool(ctx.session.seen), True
+    req, body = ctx.req, ctx.req.content
+    return {
+        'q': q.as_dict(),
+        'ctx': [ctx.p, ctx.tid, ctx.method, ctx.user, ctx.ws, ctx.conn.user, str(ctx.opts), repr(ctx), seen],
+        'conn': [ctx.conn.remote, ctx.conn.buffered, ctx.conn.subscriptions, abs(ctx.conn.opened - time.time()) < 60],
+        'req': [req.method, req.path, req.raw_path, req.query_string, req.host, req.remote, req.version, req.secure],
+        'head': [list(req.query.items()), list(req.headers.items()), req.keep_alive, req.content_type, req.charset],
+        'body': [req.body_exists, req.can_read_body, body.is_eof(), body.total_bytes, req.content_length],
+    }
+
+
+END = head('/cmd/end', 'GET', 'Connection: close')
+
+
+def whole(wsa: ws.WebShoesApp, *requests: bytes) -> bytes:
+    """All that comes back on a connection of their own, but for dates; and how many were connected."""
+    return re.sub(rb'\r\nDate: [^\r]+ GMT', b'', exchange(wsa, b''.join(requests)))
+
+
+def asked_again(wsa: ws.WebShoesApp, request: bytes, *more: bytes) -> list[bytes]:
+    """What a request gets at first, and then twice more, when its path was called in the simplest ways."""
+    first = whole(wsa, request, *more)
+    target = request.split(b' ')[1].split(b'?')[0].decode('latin-1')
+    for simple in (head(target, 'GET', 'Connection: close'), post(target, b'{}', 'Connection: close')):
+        whole(wsa, simple)
+    return [first, whole(wsa, request, *more), whole(wsa, request, *more)]
+
+
+def check_again(wsa: ws.WebShoesApp, code: int, request: bytes, *more: bytes) -> None:
+    """A request is answered with this code, and each time alike."""
+    first, second, third = asked_again(wsa, request, *more)
+    assert re.match(rb'HTTP/1[.][01] %d ' % code, first)
+    assert first.endswith(b'the end') == bool(more)
+    assert second == first
+    assert third == first
+
+
+def end(ctx: ws.Context, q: Bag) -> str:
+    return 'the end'
+
+
+SITE = {'tell': tell, 'lists': lists, 'echo': echo, 'end': end}
+
+QUERIES = {
+    '': 200,
+    'a': 200,
+    'a=': 200,
+    '=': 200,
+    '=a': 200,
+    'a=1&b=2': 200,
+    'a=1&b=2&a=3&a=1': 200,
+    '&': 200,
+    '&&': 200,
+    '&a=1&&b=2&': 200,
+    '=x&&a=1': 200,
+    '&=&': 200,
+    '=x&=y&&': 200,
+    'a=1=2': 200,
+    'a==&=b': 200,
+    'a=1;b=2&c;d': 200,
+    'a+b=c+d': 200,
+    'a=%20&%61=b': 200,
+    'a=%26b%3D&%3D=1': 200,
+    'a=%C3%BC&a=%FF': 200,
+    'a=%&b=%z1&c=%1': 200,
+    'a[]=1&b={}&c="&d=<>&e=\\&f=^`|': 200,
+    'a=b?c=d': 200,
+    '?': 200,
+    'a=b#c&d=e': 200,
+    '#a=b': 200,
+    "a=~.-_,:/@!$'()*;?": 200,
+    'sep=1&get=2&__class__=3&_=4&pb=5&a.b=6': 200,
+    '&'.join(f'a{number}=1' for number in range(1000)): 200,
+    '&'.join(f'a{number}=1' for number in range(1001)): 413,
+    '&' * 999: 200,
+    '&' * 1000: 413,
+    'a=' + 'x' * 8000: 200,
+}
+
+
+@on_loop
+@pytest.mark.parametrize('handler', ['tell', 'lists', 'echo'])
+@pytest.mark.parametrize(('query', 'code'), QUERIES.items(), ids=(query[:30] for query in QUERIES))
+def test_query(serve: Serve, loop: str, handler: str, query: str, code: int) -> None:
+    """Whatever a query is like, it is read alike each time."""
+    check_again(serve(SITE, loop=loop), code, head(f'/cmd/{handler}?{query}'), END)
+
+
+def chunked(body: bytes, *headers: str) -> bytes:
+    """A request with a body of JSON, in two chunks."""
+    parts = [b'%x\r\n%b\r\n' % (len(part), part) for part in (body[:2], body[2:]) if part]
+    kind = 'Content-Type: application/json'
+    return head('/cmd/tell', 'POST', 'Transfer-Encoding: chunked', kind, *headers) + b''.join(parts) + b'0\r\n\r\n'
+
+
+JSON_BODIES = {
+    b'': 200,
+    b'{}': 200,
+    b'null': 200,
+    b'{"a": 1, "b": {"c": [1, null, "\xc3\xbc"]}, "a": 2}': 200,
+    b' \r\n{"a":\t1} ': 200,
+    b'{"sep": 1, "_": 2, "get": 3, "": 4}': 200,
+    b'{"a": 1e400}': 400,
+    b'{"a": 123456789012345678901234567890}': 200,
+    b'[]': 400,
+    b'0': 400,
+    b'"a"': 400,
+    b'{': 400,
+    b'{} {}': 400,
+    b'\xff': 400,
+    b'{"a": "\xff"}': 400,
+    b'\xef\xbb\xbf{}': 400,
+    b'[' * 9000: 400,
+    b'{"a": "%b"}' % (b'x' * 9992): 413,
+    b'{"a": "%b"}' % (b'x' * 9980): 200,
+}
+POSTS = {
+    'chunked': (chunked(b'{"a": 1}'), 200),
+    'chunked and empty': (chunked(b''), 200),
+    'chunked and too large': (chunked(b'{"a": "%b"}' % (b'x' * 10_000)), 413),
+    'gzip': (post('/cmd/tell', gzip.compress(b'{"a": 1}', mtime=0), 'Content-Encoding: gzip'), 200),
+    'gzip and too large': (post('/cmd/tell', gzip.compress(b' ' * 10_001, mtime=0), 'Content-Encoding: gzip'), 413),
+    'deflate': (post('/cmd/tell', zlib.compress(b'{"a": 1}'), 'Content-Encoding: deflate'), 200),
+    'charset': (post('/cmd/tell', b'{"a": 1}', 'Content-Type: application/json; charset=utf-8'), 200),
+    'parameter': (post('/cmd/tell', b'{"a": 1}', 'Content-Type: application/json;'), 200),
+    'capitals': (post('/cmd/tell', b'{"a": 1}', 'Content-Type: Application/JSON'), 200),
+    'of a kind': (post('/cmd/tell', b'{"a": 1}', 'Content-Type: application/problem+json'), 200),
+    'text': (post('/cmd/tell', b'{"a": 1}', 'Content-Type: text/plain'), 200),
+    'no type': (head('/cmd/tell', 'POST', 'Content-Length: 8') + b'{"a": 1}', 200),
+    'type is empty': (post('/cmd/tell', b'{"a": 1}', 'Content-Type:'), 200),
+    'form': (post('/cmd/tell', b'a=1&a=2&b', 'Content-Type: application/x-www-form-urlencoded'), 200),
+    'query and body': (post('/cmd/tell?a=1&b=2', b'{"b": 3}'), 200),
+    'body of a GET': (post('/cmd/tell', b'{"a": 1}').replace(b'POST', b'GET'), 200),
+    'query and no body': (head('/cmd/tell?a=1', 'POST'), 200),
+    'no body': (head('/cmd/tell', 'POST', 'Content-Type: application/json'), 200),
+    'goes on': (post('/cmd/tell', b'{"a": 1}', 'Expect: 100-continue'), 100),
+    'typed': (post('/cmd/lists', b'{"a": ["1", "2"]}'), 200),
+    'typed, of another kind': (post('/cmd/lists', b'{"a": [1]}'), 422),
+    'PUT': (post('/cmd/tell', b'{"a": 1}').replace(b'POST', b'PUT'), 200),
+    'PATCH': (post('/cmd/tell', b'{"a": 1}').replace(b'POST', b'PATCH'), 200),
+    'DELETE': (post('/cmd/tell', b'{"a": 1}').replace(b'POST', b'DELETE'), 200),
+}
+
+
+@on_loop
+@pytest.mark.parametrize(('body', 'code'), JSON_BODIES.items(), ids=(repr(body[:30]) for body in JSON_BODIES))
+def test_json(serve: Serve, loop: str, body: bytes, code: int) -> None:
+    """Whatever is sent as JSON, it is read alike each time."""
+    wsa = serve(SITE, loop=loop, limits=ws.Limits(max_body_size=10_000))
+    check_again(wsa, code, post('/cmd/tell', body), END)
+
+
+@on_loop
+@pytest.mark.parametrize(('request_', 'code'), POSTS.values(), ids=POSTS)
+def test_post(serve: Serve, loop: str, request_: bytes, code: int) -> None:
+    """However a body is sent, it is read alike each time."""
+    check_again(serve(SITE, loop=loop, limits=ws.Limits(max_body_size=10_000)), code, request_, END)
+
+
+HEADS = {
+    'HEAD': (head('/cmd/tell?a=1', 'HEAD'), 200),
+    'OPTIONS': (head('/cmd/tell', 'OPTIONS'), 204),
+    'preflight': (head('/cmd/tell', 'OPTIONS', 'Access-Control-Request-Method: POST'), 204),
+    'TRACE': (head('/cmd/tell', 'TRACE'), 405),
+    'absolute': (head('http://localhost/cmd/tell?a=1'), 200),
+    'slash': (head('/cmd/tell/'), 200),
+    'two slashes': (head('//cmd/tell'), 404),
+    'more': (head('/cmd/tell/more?a=1'), 200),
+    'escaped': (head('/cmd/%74ell?a=1'), 200),
+    'capitals': (head('/CMD/tell'), 404),
+    'dots': (head('/cmd/../cmd/tell'), 404),
+    'kept alive': (head('/cmd/tell', 'GET', 'Connection: keep-alive'), 200),
+    'expects': (head('/cmd/tell', 'GET', 'Expect: 100-continue'), 100),
+    'expects something else': (head('/cmd/tell', 'GET', 'Expect: nothing'), 200),
+    'range': (head('/cmd/tell', 'GET', 'Range: bytes=0-1', 'If-None-Match: *'), 200),
+    'accepts': (head('/cmd/tell', 'GET', 'Accept: text/event-stream', 'Accept-Encoding: gzip'), 200),
+    'origin of its own': (head('/cmd/tell', 'GET', 'Origin: http://localhost'), 200),
+    'origin': (head('/cmd/tell', 'GET', 'Origin: https://evil.example'), 403),
+    'same site': (head('/cmd/tell', 'GET', 'Sec-Fetch-Site: same-site'), 403),
+    'same origin': (head('/cmd/tell', 'GET', 'Sec-Fetch-Site: same-origin'), 200),
+    'no site': (head('/cmd/tell', 'GET', 'Sec-Fetch-Site: none', 'Sec-Fetch-Mode: navigate'), 200),
+    'from elsewhere': (head('/cmd/tell', 'GET', 'Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate'), 403),
+    'another host': (head('/cmd/tell').replace(b'localhost', b'evil.example'), 403),
+    'loopback': (head('/cmd/tell').replace(b'localhost', b'127.0.0.1:8080'), 200),
+    'a host that is none': (head('/cmd/tell').replace(b'localhost', b'a b'), 403),
+    'listed host': (head('/cmd/tell').replace(b'localhost', b'rig.example'), 200),
+    'listed origin': (head('/cmd/tell', 'GET', 'Origin: https://good.example'), 200),
+}
+LAST_HEADS = {
+    'close': (head('/cmd/tell', 'GET', 'Connection: close'), 200),
+    'HTTP/1.0': (head('/cmd/tell').replace(b'HTTP/1.1', b'HTTP/1.0'), 200),
+    'closed post': (post('/cmd/tell', b'{"a": 1}', 'Connection: close'), 200),
+    'post of HTTP/1.0': (post('/cmd/tell', b'{"a": 1}').replace(b'HTTP/1.1', b'HTTP/1.0'), 200),
+    'too long': (head('/cmd/tell?a=' + 'x' * 9000), 431),
+    'not ASCII': (head('/cmd/tell?a=ü'), 400),
+    'no method': (head('/cmd/tell', 'BREW'), 400),
+    'no host': (head('/cmd/tell').replace(b'Host: localhost\r\n', b''), 400),
+    'no host of HTTP/1.0': (b'GET /cmd/tell HTTP/1.0\r\n\r\n', 200),
+    'two types': (post('/cmd/tell', b'{}', 'Content-Type: application/json', 'Content-Type: text/plain'), 400),
+    'upgrade': (head('/cmd/tell', 'GET', 'Connection: Upgrade, close', 'Upgrade: h2c'), 200),
+}
+OPEN = {'origins': ['https://good.example'], 'hosts': ['rig.example']}
+
+
+@on_loop
+@pytest.mark.parametrize(('request_', 'code'), HEADS.values(), ids=HEADS)
+def test_head(serve: Serve, loop: str, request_: bytes, code: int) -> None:
+    """Whatever the head of a request says, it is heard alike each time."""
+    check_again(serve(SITE, loop=loop, **OPEN), code, request_, END)
+
+
+@on_loop
+@pytest.mark.parametrize(('request_', 'code'), LAST_HEADS.values(), ids=LAST_HEADS)
+def test_last_head(serve: Serve, loop: str, request_: bytes, code: int) -> None:
+    """A request that is its connection's last is answered alike each time."""
+    check_again(serve(SITE, loop=loop), code, request_)
 
 
 # --- connections ---
