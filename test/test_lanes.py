@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
+import enum
 import gc
 import gzip
+import logging
 import re
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 from aiohttp._websocket.reader import WebSocketReader
 from propertybag import Bag
 
@@ -464,6 +470,286 @@ def test_head(serve: Serve, loop: str, request_: bytes, code: int) -> None:
 def test_last_head(serve: Serve, loop: str, request_: bytes, code: int) -> None:
     """A request that is its connection's last is answered alike each time."""
     check_again(serve(SITE, loop=loop), code, request_)
+
+
+# --- HTTP: results ---
+
+
+class Point(msgspec.Struct):
+    x: int = 0
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+class Counted:
+    """A value that becomes JSON as the number of times it was asked to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tolist(self) -> int:
+        self.count += 1
+        return self.count
+
+
+class Soon:
+    """What can be awaited, and is no coroutine."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield
+        return self._value
+
+
+def gives(make: Callable[[], Any]) -> Callable[..., Any]:
+    return lambda ctx, q: make()
+
+
+def gives_later(make: Callable[[], Any]) -> Callable[..., Any]:
+    async def handler(ctx: ws.Context, q: Bag) -> Any:
+        await asyncio.sleep(0)
+        return make()
+
+    return handler
+
+
+def raises(make: Callable[[], BaseException]) -> Callable[..., Any]:
+    def handler(ctx: ws.Context, q: Bag) -> Any:
+        raise make()
+
+    return handler
+
+
+def raises_later(make: Callable[[], BaseException]) -> Callable[..., Any]:
+    async def handler(ctx: ws.Context, q: Bag) -> Any:
+        await asyncio.sleep(0)
+        raise make()
+
+    return handler
+
+
+def in_itself() -> Any:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def endless(ctx: ws.Context, q: Bag) -> Any:
+    return endless(ctx, q)
+
+
+async def reads(ctx: ws.Context, q: Bag) -> Any:
+    req = ctx.req
+    post = [*(await req.post()).items()]
+    content = (await req.content.read()).decode()
+    return [(await req.read()).decode(), await req.text(), post, content, req.can_read_body, req.content.at_eof()]
+
+
+async def reads_json(ctx: ws.Context, q: Bag) -> Any:
+    return [await ctx.req.json(), q]
+
+
+async def starts(ctx: ws.Context, q: Bag) -> Any:
+    response = web.StreamResponse(headers={'Content-Length': '3'})
+    await response.prepare(ctx.req)
+    await response.write(b'abc')
+    return response
+
+
+@ws.methods('POST')
+def saves(ctx: ws.Context, q: Bag) -> Any:
+    return {'saved': q}
+
+
+@ws.methods('GET')
+def looks(ctx: ws.Context, q: Bag) -> Any:
+    return {'looked': q}
+
+
+@ws.page
+def opens(ctx: ws.Context, q: Bag) -> Any:
+    return {'opened': q}
+
+
+@ws.threaded
+def works(ctx: ws.Context, q: Bag) -> Any:
+    return tell(ctx, q)
+
+
+async def tells_later(ctx: ws.Context, q: Bag) -> Any:
+    return tell(ctx, q)
+
+
+def changes(ctx: ws.Context, q: Bag) -> Any:
+    q.a, q.x.y, q['d'] = 1, 2, 3
+    return q
+
+
+RESULTS: dict[str, tuple[Callable[..., Any], int]] = {
+    '{}': (gives(dict), 200),
+    'dict': (gives(lambda: {'a': [1, None, True, 1.5, 'ü☃']}), 200),
+    'dict of another kind': (gives(lambda: collections.OrderedDict(b=1, a=2)), 200),
+    'number keys': (gives(lambda: {1: 'a', None: 'b'}), 200),
+    'list': (gives(lambda: [1, 'a', {}]), 200),
+    'tuple': (gives(lambda: (1, 2)), 200),
+    'number': (gives(lambda: 1), 200),
+    'large number': (gives(lambda: 2**70), 200),
+    'float': (gives(lambda: 0.1), 200),
+    'no number': (gives(lambda: float('nan')), 200),
+    'True': (gives(lambda: True), 200),
+    'None': (gives(lambda: None), 200),
+    'enum': (gives(lambda: Colour.RED), 200),
+    'str': (gives(lambda: 'snow ☃'), 200),
+    'bytes': (gives(lambda: b'\0\xff'), 200),
+    'Path': (gives(lambda: Path(__file__).with_name('__init__.py')), 200),
+    'Path to nothing': (gives(lambda: Path(__file__).with_name('nothing')), 404),
+    'Struct': (gives(Point), 200),
+    'Bag': (gives(lambda: Bag({'a': {'b': 1}})), 200),
+    'large': (gives(lambda: {'a': 'x' * 100_000}), 200),
+    'very large': (gives(lambda: ['x' * 2_000_000]), 200),
+    'made once': (gives(lambda: {'a': Counted(), 'b': 'x' * 100_000}), 200),
+    'Response': (gives(lambda: web.Response(status=201, text='made', headers={'A': 'b'})), 201),
+    'no content': (gives(lambda: web.Response(status=204)), 204),
+    'cookie': (gives(lambda: web.json_response({}, headers={'Set-Cookie': 'a=b'})), 200),
+    'stream': (starts, 200),
+    'HTTPException returned': (gives(web.HTTPGone), 410),
+    'redirect returned': (gives(lambda: web.HTTPFound('/elsewhere')), 302),
+    'not JSON': (gives(object), 500),
+    'not JSON inside': (gives(lambda: {'a': {1, 2}}), 500),
+    'in itself': (gives(in_itself), 500),
+    'missing': (lambda ctx, q: q.nothing, 400),
+    'missing inside': (lambda ctx, q: {'a': q.nothing}, 400),
+    'later': (gives_later(lambda: {'a': 1}), 200),
+    'later, not JSON': (gives_later(object), 500),
+    'soon': (gives(lambda: Soon({'a': 1})), 200),
+    'a coroutine of a plain def': (lambda ctx, q: gives_later(dict)(ctx, q), 200),
+    'in a thread': (ws.threaded(gives(lambda: {'a': 1})), 200),
+    'told': (tell, 200),
+    'told later': (tells_later, 200),
+    'told in a thread': (works, 200),
+    'reads': (reads, 200),
+    'changes': (changes, 200),
+    'page': (opens, 200),
+    'Error': (raises(lambda: ws.Error(409, 'Taken')), 409),
+    'Error 401': (raises(lambda: ws.Error(401, 'Who?')), 401),
+    'Error 405': (raises(lambda: ws.Error(405, 'Not so')), 405),
+    'Error 499': (raises(lambda: ws.Error(499, 'Cancelled')), 499),
+    'Error later': (raises_later(lambda: ws.Error(409, 'Taken')), 409),
+    'Error in a thread': (ws.threaded(raises(lambda: ws.Error(507, 'Full'))), 507),
+    'HTTPException': (raises(lambda: web.HTTPConflict(text='Taken', headers={'A': 'b'})), 409),
+    'HTTPUnauthorized': (raises(lambda: web.HTTPUnauthorized(headers={'WWW-Authenticate': 'Basic'})), 401),
+    'HTTPMethodNotAllowed': (raises(lambda: web.HTTPMethodNotAllowed('GET', ['PUT'])), 405),
+    'redirect': (raises(lambda: web.HTTPSeeOther('/elsewhere?a=b', headers={'A': 'b'})), 303),
+    'redirect later': (raises_later(lambda: web.HTTPSeeOther('/elsewhere')), 303),
+    'ok raised': (raises(web.HTTPOk), 200),
+    'failure': (raises(lambda: ValueError('secret')), 500),
+    'failure later': (raises_later(lambda: ValueError('secret')), 500),
+    'ConnectionError': (raises(lambda: ConnectionResetError('secret')), 500),
+    'TimeoutError': (raises(TimeoutError), 500),
+    'TimeoutError later': (raises_later(TimeoutError), 500),
+    'CancelledError': (raises(asyncio.CancelledError), 500),
+    'CancelledError later': (raises_later(asyncio.CancelledError), 500),
+    'SystemExit': (raises(lambda: SystemExit(1)), 500),
+    'KeyboardInterrupt': (raises(KeyboardInterrupt), 500),
+    'StopIteration': (raises(StopIteration), 500),
+    'GeneratorExit': (raises(GeneratorExit), 500),
+    'RecursionError': (endless, 500),
+    'MemoryError': (raises(MemoryError), 500),
+    'group': (raises(lambda: ExceptionGroup('secret', [ValueError()])), 500),
+}
+
+
+@on_loop
+@pytest.mark.parametrize(('fn', 'code'), RESULTS.values(), ids=RESULTS)
+def test_result(serve: Serve, loop: str, fn: Callable[..., Any], code: int) -> None:
+    """Whatever a handler gives or raises, it is answered alike each time."""
+    wsa = serve({'case': fn, 'end': end}, loop=loop)
+    check_again(wsa, code, head('/cmd/case?a=1&b=2'), END)
+    check_again(wsa, code, post('/cmd/case', b'{"a": [1, {"b": 2}]}'), END)
+
+
+@on_loop
+@pytest.mark.parametrize(
+    ('fn', 'request_', 'code'),
+    [
+        (saves, head('/cmd/case'), 405),
+        (saves, post('/cmd/case', b'{"a": 1}'), 200),
+        (looks, head('/cmd/case?a=1'), 200),
+        (looks, head('/cmd/case?a=1', 'HEAD'), 200),
+        (looks, post('/cmd/case', b'{}'), 405),
+        (looks, head('/cmd/case', 'OPTIONS'), 204),
+        (opens, head('/cmd/case', 'GET', 'Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate'), 200),
+        (opens, head('/cmd/case', 'GET', 'Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: no-cors'), 403),
+        (opens, post('/cmd/case', b'{}', 'Origin: https://evil.example'), 403),
+        (reads_json, post('/cmd/case', b'{"a": 1}'), 200),
+        (reads_json, post('/cmd/case', b'{"a": 1}', 'Content-Type: application/json; charset=latin-1'), 200),
+        (reads_json, head('/cmd/case'), 500),
+    ],
+)
+def test_method(serve: Serve, loop: str, fn: Callable[..., Any], request_: bytes, code: int) -> None:
+    """Which methods a handler takes, from whom and of which body, is the same each time."""
+    check_again(serve({'case': fn, 'end': end}, loop=loop), code, request_, END)
+
+
+def closes(ctx: ws.Context, q: Bag) -> Any:
+    ctx.conn.close()
+    return {'closed': True}
+
+
+def drops(ctx: ws.Context, q: Bag) -> Any:
+    ctx.req.transport.abort()
+    return {'dropped': True}
+
+
+async def closes_later(ctx: ws.Context, q: Bag) -> Any:
+    closes(ctx, q)
+    await asyncio.sleep(0)
+    return {'closed': True}
+
+
+@on_loop
+@pytest.mark.parametrize('fn', [closes, drops, closes_later])
+def test_connection_closed_by_a_handler(
+    serve: Serve, loop: str, fn: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler that closes its connection closes it alike each time, and nothing is logged."""
+    first, second, third = asked_again(serve({'case': fn, 'end': end}, loop=loop), head('/cmd/case'), head('/cmd/end'))
+    assert first in (second, b'')
+    assert first == second == third
+    assert b'the end' not in first
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@on_loop
+@pytest.mark.parametrize('target', ['/cmd/tell', '/cmd/tell?a=1', '/cmd/lists'])
+def test_body_in_pieces(serve: Serve, open_client: OpenClient, loop: str, target: str) -> None:
+    """A body that comes after its head is read as one that comes with it."""
+    body = b'{"a": ["1"]}'
+    request = post(target, body)
+    client = open_client(serve(SITE, loop=loop))
+    whole_at_once = client.ask(request)
+    for cut in (len(request) - len(body), len(request) - 1):
+        for _ in range(3):
+            client.send(head('/cmd/end') + request[:cut])  # what is answered shows that the rest was read, too
+            assert client.receive()[2] == b'the end'
+            assert client.ask(request[cut:]) == whole_at_once
+
+
+@on_loop
+def test_pipeline(serve: Serve, loop: str) -> None:
+    """Requests that come at once are answered one after another, whichever way each goes."""
+    kinds = {'at_once': gives(dict), 'later': gives_later(list), 'thread': ws.threaded(gives(int)), 'text': gives(str)}
+    wsa = serve({**kinds, 'fail': raises(ValueError), 'end': end, 'tell': tell}, loop=loop)
+    requests = [head(f'/cmd/{name}') for name in (*kinds, 'fail', 'nothing')] + [post('/cmd/tell', b'{"a": 1}')]
+    one_by_one = [whole(wsa, request, END) for request in requests]
+    ends = whole(wsa, END)
+    for _ in range(3):
+        together = whole(wsa, *requests * 5, END)
+        assert together == b''.join(answer.removesuffix(ends) for answer in one_by_one) * 5 + ends
 
 
 # --- connections ---

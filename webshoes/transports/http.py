@@ -25,7 +25,7 @@ from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.loops import in_time, soon
 from webshoes.transports.body import check_query, parameters, plain_parameters
-from webshoes.transports.ready import MAX, Heads
+from webshoes.transports.ready import Heads
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
@@ -148,8 +148,8 @@ class Http:
                 return None
             ctx = Context(self._scope(request, self._connection), path, None, request.method)
             result = self._dispatcher.call(known.match, ctx, *found)
-            if type(result) in AT_ONCE and len(body := codec.encode(result)) < MAX:
-                return self._heads.answer(body)
+            if type(result) in AT_ONCE:
+                return self._heads.answer(codec.encode(result))
         except BaseException as exc:
             asking = asking_of(request.headers)
             return self._readable(asking, self._error(exc, known.match, request, asking))

@@ -8,8 +8,6 @@ from email.utils import formatdate
 
 from aiohttp import web
 
-MAX = 64 * 1024  # bytes that are written without asking whether there is room
-
 
 class Ready(web.StreamResponse):
     """An answer to a request over HTTP/1.1 on a connection that goes on; aiohttp's server asks no more of it than this.
