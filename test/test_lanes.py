@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -265,7 +266,8 @@ def tell(ctx: ws.Context, q: Bag) -> Any:
     }
 
 
-END = head('/cmd/end', 'GET', 'Connection: close')
+END = head('/cmd/end', 'GET', 'Connection: close', 'User: Ann')
+LAST_END = head('/last/end', 'GET', 'Connection: close')
 
 
 def whole(wsa: ws.WebShoesApp, *requests: bytes) -> bytes:
@@ -750,6 +752,234 @@ def test_pipeline(serve: Serve, loop: str) -> None:
     for _ in range(3):
         together = whole(wsa, *requests * 5, END)
         assert together == b''.join(answer.removesuffix(ends) for answer in one_by_one) * 5 + ends
+
+
+# --- HTTP: who asks, and what is served ---
+
+
+def named(ctx: ws.Context) -> Any:
+    return ctx.req.headers.get('User')
+
+
+async def named_later(ctx: ws.Context) -> Any:
+    return named(ctx)
+
+
+WHO: dict[str, tuple[dict[str, Any], bytes, int]] = {
+    'a user': ({'auth': named}, head('/cmd/tell', 'GET', 'User: Ann'), 200),
+    'nobody': ({'auth': named}, head('/cmd/tell'), 401),
+    'nobody posts': ({'auth': named}, post('/cmd/tell', b'{}'), 401),
+    'nobody looks for nothing': ({'auth': named}, head('/cmd/nothing'), 401),
+    'a user, later': ({'auth': named_later}, post('/cmd/tell', b'{}', 'User: Ann'), 200),
+    'any origin': ({'origins': '*'}, head('/cmd/tell', 'GET', 'Origin: https://any.example'), 200),
+    'any origin, none told': ({'origins': '*'}, head('/cmd/tell'), 200),
+    'any site': ({'origins': '*'}, post('/cmd/tell', b'{}', 'Sec-Fetch-Site: cross-site'), 200),
+    'a file of another site': ({'origins': 'null'}, post('/cmd/tell', b'{}', 'Origin: null'), 200),
+    'any origin, failing': ({'origins': '*'}, head('/cmd/fail', 'GET', 'Origin: https://any.example'), 500),
+    'an origin, failing': ({'origins': 'https://good.example'}, head('/cmd/fail'), 500),
+    'any host': ({'hosts': '*'}, head('/cmd/tell').replace(b'localhost', b'any.example'), 200),
+    'another host': ({'hosts': 'rig.example'}, head('/cmd/tell').replace(b'localhost', b'any.example'), 403),
+}
+
+
+@on_loop
+@pytest.mark.parametrize(('settings', 'request_', 'code'), WHO.values(), ids=WHO)
+def test_who_asks(serve: Serve, loop: str, settings: dict[str, Any], request_: bytes, code: int) -> None:
+    """Who may ask, and may read the answer, is decided alike each time."""
+    check_again(serve({**SITE, 'fail': raises(ValueError)}, loop=loop, **settings), code, request_, END)
+
+
+def ways() -> list[str]:
+    """The names of the functions that are being called."""
+    return [frame.f_code.co_name for frame, _ in traceback.walk_stack(None)]
+
+
+def is_short(ctx: ws.Context, q: Any) -> Any:
+    return {'way': 'serve_at_once' in ways()}
+
+
+@pytest.mark.parametrize(
+    ('request_', 'expected'),
+    {
+        head('/cmd/way'): True,
+        head('/cmd/way?a=1&b=2'): True,
+        head('/cmd/way?a=%20'): False,
+        head('/cmd/way', 'GET', 'Sec-Fetch-Site: none'): True,
+        head('/cmd/way', 'GET', 'Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate'): False,
+        head('/cmd/way', 'GET', 'Origin: http://localhost'): False,
+        head('/cmd/way/more'): False,
+        head('/cmd/way').replace(b'1.1', b'1.0'): False,
+        post('/cmd/way', b'{"a": 1}'): True,
+        post('/cmd/way', b'a=1', 'Content-Type: application/x-www-form-urlencoded'): False,
+        post('/cmd/way?a=1', b'{}'): False,
+        post('/cmd/way', b'{}').replace(b'POST', b'PUT'): False,
+    }.items(),
+)
+def test_way(serve: Serve, request_: bytes, expected: bool) -> None:
+    """What is asked in the simplest ways goes the short way, from the second time on."""
+    wsa = serve({'way': ws.page(is_short), 'end': end})
+    found = [b'{"way":true}' in answer for answer in asked_again(wsa, request_, END)]
+    assert found == [False, expected, expected]
+
+
+def test_way_with_auth(serve: Serve) -> None:
+    """Who has to log in never goes the short way."""
+    request = head('/cmd/way', 'GET', 'User: Ann')
+    last = head('/cmd/way', 'GET', 'User: Ann', 'Connection: close')
+    wsa = serve({'way': is_short}, auth=named)
+    assert whole(wsa, request, request, last).count(b'{"way":false}') == 3
+
+
+@on_loop
+def test_files(serve: Serve, tmp_path: Path, loop: str) -> None:
+    """Files of folders and of the package are served alike each time, beside functions that are called."""
+    (tmp_path / 'index.html').write_text('home')
+    (tmp_path / 'a.txt').write_text('a')
+    (tmp_path / 'b').write_text('b')
+    (tmp_path / 'sub').mkdir()
+    folder = {'root': str(tmp_path), 'defpage': 'index.html'}
+    wsa = serve({'files/*': folder, 'end': end, 'call': tell, '*': tell}, loop=loop)
+    wsa.register('*', 'cmd', 'q', 'evt', 'r', {'a.txt': tell, 'webshoes.js': tell, '*': folder, 'x/y': tell})
+    targets = '/ /index.html /a.txt /b /sub /sub/ /nothing /webshoes.js /webshoes.mjs /x/y /cmd/files /cmd/files/b'
+    requests = [
+        request
+        for target in [*targets.split(), '/cmd/files/nothing', '/cmd/call', '/cmd/', '/cmd']
+        for request in (
+            head(target),
+            head(target, 'HEAD'),
+            head(f'{target}?a=b'),
+            head(target, 'GET', 'Origin: https://evil.example'),
+            head(target, 'PUT'),
+            post(target, b'{}'),
+        )
+    ]
+    first, second, third = ([whole(wsa, request, END) for request in requests] for _ in range(3))
+    assert first == second == third
+    assert {answer[9:12] for answer in first} == {b'200', b'303', b'403', b'404', b'405'}
+
+
+def test_file_that_comes_first(serve: Serve, tmp_path: Path) -> None:
+    """A file that comes to be in a folder comes before the package's, however often that was asked for."""
+    wsa = serve({'end': end})
+    wsa.register('*', '', '', '', '', {'*': {'root': str(tmp_path)}})
+    before = asked_again(wsa, head('/webshoes.js'), END)
+    assert before[0] == before[1] == before[2]
+    (tmp_path / 'webshoes.js').write_text('mine')
+    assert b'mine' in whole(wsa, head('/webshoes.js'), END)
+    assert b'mine' not in before[0]
+
+
+@on_loop
+def test_events_beside_calls(serve: Serve, loop: str) -> None:
+    """Events are asked for where functions are called, alike each time."""
+    wsa = serve({'': tell, 'cmd': tell, '*': tell, 'end': end}, loop=loop)
+    wsa.register('*', 'cmd', 'q', 'watch', 'r', {'': tell, 'cmd/': tell})
+    wsa.triggerEvent('heat', 7)
+    targets = [f'/{path}{query}' for path in ('', 'cmd', 'cmd/', 'cmd/cmd') for query in EVENT_QUERIES]
+    requests = [request for target in targets for request in (head(target), head(target, 'HEAD'), post(target, b'{}'))]
+    first, second, third = ([whole(wsa, request, END) for request in requests] for _ in range(3))
+    assert first == second == third
+    assert sum(b'"r":7' in answer for answer in first) == 7
+
+
+EVENT_QUERIES = ('', '?', '?evt=heat', '?watch=heat', '?evt=heat&a=1', '?evt=', '?evt=&evt=heat', '?a=1', '?evt=cold')
+
+
+# --- what changes while it runs ---
+
+
+def ask_all(wsa: ws.WebShoesApp, peer: Peer) -> list[Any]:
+    """What all paths and commands answer."""
+    told: list[Any] = []
+    for target in (
+        '/',
+        '/cmd/f',
+        '/cmd/f/more',
+        '/cmd/thing/7',
+        '/cmd/files/x',
+        '/cmd',
+        '/cmd/',
+        '/other/f',
+        '/f',
+        '/cmd/g',
+    ):
+        for request in (head(target), head(f'{target}?evt=heat'), post(target, b'{}'), head(target, 'OPTIONS')):
+            told.append((target, re.sub(rb'"epoch":[^,}]*|ETag: [^\r]*', b'', whole(wsa, request, LAST_END))))
+    for command in ('cmd/f', 'f', 'cmd/f/more', 'cmd/thing/7', 'cmd/files/x', 'cmd', 'cmd/', 'other/f', 'cmd/g', 'g'):
+        for message in ({'cmd': command, 'q': {'a': 1}}, {'cmd': command, 'a': 1}):
+            answer = peer.ask(message)
+            if 'status' in answer.get('r', ()):
+                answer['r'].update(uid='', epoch='')
+            told.append((message, {**answer, 't': 0}))
+    return told
+
+
+def says(text: str) -> Callable[..., Any]:
+    return lambda ctx, q: [text, ctx.p, q]
+
+
+def typed(ctx: ws.Context, q: Point) -> Any:
+    return [q]
+
+
+Change = Callable[[ws.WebShoesApp, dict[str, Any]], object]
+CHANGES: dict[str, Change] = {
+    'replaced': lambda wsa, fm: fm.update(f=says('new')),
+    'by a text': lambda wsa, fm: fm.update(f=lambda ctx, q: 'text'),
+    'by a typed one': lambda wsa, fm: fm.update(f=typed),
+    'by an async one': lambda wsa, fm: fm.update(f=gives_later(lambda: 'later')),
+    'by a threaded one': lambda wsa, fm: fm.update(f=ws.threaded(gives(dict))),
+    'by one for POST': lambda wsa, fm: fm.update(f=saves),
+    'by a folder': lambda wsa, fm: fm.update(f={'root': str(Path(__file__).parent)}),
+    'by no function': lambda wsa, fm: fm.update(f=7),
+    'by None': lambda wsa, fm: fm.update(f=None),
+    'deleted': lambda wsa, fm: fm.pop('f'),
+    'all deleted': lambda wsa, fm: fm.clear(),
+    'wildcard replaced': lambda wsa, fm: fm.update({'*': says('new')}),
+    'wildcard deleted': lambda wsa, fm: fm.pop('*'),
+    'exact key': lambda wsa, fm: fm.update({'thing/7': says('seven')}),
+    'longer key': lambda wsa, fm: fm.update({'f/more': says('more')}),
+    'key of nothing': lambda wsa, fm: fm.update({'': says('nothing')}),
+    'two keys swapped': lambda wsa, fm: fm.update(f=fm['g'], g=fm['f']),
+    'registered anew': lambda wsa, fm: wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {'f': says('new')}),
+    'with other fields': lambda wsa, fm: wsa.register('cmd', 'cmd', '', 'watch', '', fm),
+    'with no commands': lambda wsa, fm: wsa.register('cmd', '', 'q', 'evt', 'r', fm),
+    'unregistered': lambda wsa, fm: wsa.unregister('cmd'),
+    'all unregistered': lambda wsa, fm: list(map(wsa.unregister, list(wsa.handlers)[:-1])),
+    'registered with no events': lambda wsa, fm: wsa.register('cmd', 'cmd', 'q', '', 'r', fm),
+    'in front': lambda wsa, fm: wsa.register('other', 'cmd', 'q', 'evt', 'r', {'f': says('other')}),
+    'of the name of a function': lambda wsa, fm: wsa.register('f', 'cmd', 'q', 'evt', 'r', {'*': says('f')}),
+    'of no name': lambda wsa, fm: wsa.register('', 'cmd', 'q', 'evt', 'r', {'': says('none'), 'f': says('none/f')}),
+    'an event of that field': lambda wsa, fm: wsa.register('x', '', '', 'cmd', 'r', {}),
+    'in the entry before': lambda wsa, fm: wsa.handlers['before'].fm.update(f=says('before')),
+    'in the entry after': lambda wsa, fm: wsa.handlers['*'].fm.update({'other/f': says('new'), 'f': says('new')}),
+    'by the decorator': lambda wsa, fm: wsa.command('cmd/f')(says('new')),
+    'by the decorator, elsewhere': lambda wsa, fm: wsa.command('other/f')(says('new')),
+}
+
+
+@lane
+@pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES)
+def test_change(serve: Serve, open_lane: OpenLane, lane: str, change: Change) -> None:
+    """What is changed while it runs is served as if it had been so from the beginning."""
+    told = []
+    for is_known in (True, False):
+        fm = {'f': says('f'), 'g': says('g'), 'thing/{id}': says('thing'), 'files/*': says('files'), '*': says('*')}
+        wsa = serve()
+        wsa.unregister('cmd')
+        wsa.register('before', 'cmd', 'q', 'evt', 'r', {})
+        wsa.register('cmd', 'cmd', 'q', 'evt', 'r', fm)
+        wsa.register('*', 'cmd', 'q', '', 'r', {'other/f': says('everywhere'), '*': says('everywhere')})
+        wsa.register('last', '', '', '', '', {'end': end})
+        peer = open_lane(wsa, lane)
+        before = [ask_all(wsa, peer) for _ in range(2)] if is_known else []
+        assert before[1:] == before[:1]
+        change(wsa, fm)
+        after = [ask_all(wsa, peer) for _ in range(2)]
+        assert after[0] == after[1]
+        assert after[0] not in before
+        told.append(after)
+    assert told[0] == told[1]
 
 
 # --- connections ---
