@@ -10,10 +10,12 @@ import gzip
 import logging
 import re
 import socket
+import threading
 import time
 import traceback
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
 from functools import partial
@@ -28,7 +30,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, OpenPeer, Serve, echo, exchange
+from .conftest import TIMEOUT, Block, OpenPeer, Serve, echo, exchange
 from .faces import dial, frame, raw_frame, read_frame, read_head, read_message, until, upgrade
 
 
@@ -547,6 +549,10 @@ async def reads(ctx: ws.Context, q: Bag) -> Any:
     post = [*(await req.post()).items()]
     content = (await req.content.read()).decode()
     return [(await req.read()).decode(), await req.text(), post, content, req.can_read_body, req.content.at_eof()]
+
+
+async def reads_whole(ctx: ws.Context, q: Bag) -> Any:
+    return (await ctx.req.read()).decode()
 
 
 async def reads_json(ctx: ws.Context, q: Bag) -> Any:
@@ -1258,6 +1264,130 @@ def test_byte_by_byte(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -
         for start in range(0, len(data), size):
             peer.raw(data[start : start + size])
         assert sorted(transcript(peer, [])[0]) == sorted(answers[0])
+
+
+# --- time, and the end ---
+
+
+class Slow(msgspec.Struct):
+    """Arguments that take long to be checked."""
+
+    def __post_init__(self) -> None:
+        time.sleep(0.02)
+
+
+def takes_long(ctx: ws.Context, q: Bag) -> None:
+    time.sleep(0.02)
+
+
+def checked(ctx: ws.Context, q: Slow) -> None:
+    return None
+
+
+@lane
+@pytest.mark.parametrize(('fn', 'slow'), [(takes_long, 1), (checked, 0)])
+def test_slow_handlers(serve: Serve, open_lane: OpenLane, lane: str, fn: Callable[..., Any], slow: int) -> None:
+    """A handler that blocks is counted each time, the time that its arguments take is not its own."""
+    wsa = serve({'case': fn, 'end': end}, limits=ws.Limits(slow_handler=0.01))
+    for request in (head('/cmd/case'), post('/cmd/case', b'{}')):
+        asked_again(wsa, request, END)  # which makes five calls
+    peer = open_lane(wsa, lane)
+    for tid in range(3):
+        peer.ask({'cmd': 'cmd/case', 'q': {}, 'tid': tid})
+    assert wsa.stats()['limits']['slow_handler'] == 13 * slow
+
+
+@lane
+def test_time_limit(serve: Serve, open_lane: OpenLane, lane: str) -> None:
+    """A handler that takes too long is given up each time, and counted."""
+    wsa = serve({'case': for_ever, 'end': end}, limits=ws.Limits(handler_timeout=0.01, slow_handler=None))
+    assert [whole(wsa, request, END)[:12] for request in (head('/cmd/case'), post('/cmd/case', b'{}')) * 3] == [
+        b'HTTP/1.1 504'
+    ] * 6
+    peer = open_lane(wsa, lane)
+    assert [peer.ask({'cmd': 'cmd/case', 'q': {}, 'tid': tid})['code'] for tid in range(3)] == [504] * 3
+    assert wsa.stats()['limits']['handler_timeout'] == 9
+
+
+@pytest.mark.parametrize(
+    ('limit', 'request_'),
+    [
+        ('max_fields', head('/cmd/tell?a=1&b=2&c=3')),
+        ('max_body_size', post('/cmd/tell', b'{"a": 1}')),
+        ('max_body_size', post('/cmd/tell', b'{"a": 1}', 'Content-Type: text/plain')),
+    ],
+)
+def test_limit_of_a_request(serve: Serve, limit: str, request_: bytes) -> None:
+    """What is over a limit is counted each time, and what is not over it never."""
+    wsa = serve({**SITE, 'tell': reads_whole}, limits=ws.Limits(**{limit: 2}))
+    answers = asked_again(wsa, request_, END)
+    assert [answer[:12] for answer in answers] == [b'HTTP/1.1 413'] * 3
+    assert wsa.stats()['limits'][limit] == 3
+
+
+@on_loop
+def test_rate_of_requests(serve: Serve, loop: str) -> None:
+    """Requests on one connection are refused from the same one on, however known the path is."""
+    wsa = serve({'f': gives(dict)}, loop=loop, limits=ws.Limits(max_rate=3))
+    last = head('/cmd/f', 'GET', 'Connection: close')
+    for _ in range(3):
+        answers = whole(wsa, *[head('/cmd/f')] * 4, last)
+        assert re.findall(rb'HTTP/1.1 (\d+)', answers) == [b'200'] * 3 + [b'429'] * 2
+
+
+@lane
+@on_loop
+def test_stop(serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str, block: Block) -> None:
+    """While the server stops, what was known is refused like the rest, and what runs is answered."""
+    wsa = serve({'f': gives(dict), 'block': block.coroutine}, loop=loop)
+    client, running = open_client(wsa), open_client(wsa)
+    assert [client.ask(head('/cmd/f'))[0] for _ in range(2)] == ['HTTP/1.1 200 OK'] * 2
+    peer = open_lane(wsa, lane)
+    assert [peer.ask({'cmd': 'cmd/f', 'q': {}, 'tid': 1})['r'] for _ in range(2)] == [{}] * 2
+    running.send(head('/cmd/block'))
+    assert block.entered.wait(TIMEOUT)
+    stopping = threading.Thread(target=wsa.stop)
+    stopping.start()
+    until(lambda: peer.ask({'cmd': 'cmd/f', 'q': {}, 'tid': 1}).get('code') == 503)
+    status, headers, body = client.ask(head('/cmd/f'))
+    assert (status, body) == ('HTTP/1.1 503 Service Unavailable', b'{"error":"The server is stopping","code":503}')
+    assert 'Connection: close' in headers
+    block.let_go.set()
+    assert running.receive()[2] == b'done'
+    stopping.join(TIMEOUT)
+    assert peer.frame() is not None
+
+
+# --- many at once ---
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('buffer', [None, 4096], ids=['quick', 'slow to read'])
+def test_calls_and_events(serve: Serve, open_lane: OpenLane, lane: str, loop: str, buffer: int | None) -> None:
+    """Whoever calls while events are triggered is answered in order, and gets each version in order to the last."""
+    count, limits = 1000, ws.Limits(history=10_000, stall_timeout=None, slow_handler=None)
+    wsa = serve({'echo': echo, 'f': gives(dict)}, loop=loop, limits=limits)
+    peers = [open_lane(wsa, lane, buffer=buffer) for _ in range(3)]
+    for peer in peers:
+        peer.ask({'evt': 'heat'})
+    calls = [frame({'cmd': 'cmd/echo', 'q': {'n': n, 'x': 'x' * 50}, 'tid': n}) for n in range(count)]
+
+    def trigger() -> None:
+        for n in range(count):
+            wsa.triggerEvent('heat', n)
+
+    def ask(peer: Peer) -> None:
+        for start in range(0, count, 50):
+            peer.raw(*calls[start : start + 50])
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(trigger), *(pool.submit(ask, peer) for peer in peers)]
+        for peer in peers:
+            told = [peer.receive() for _ in range(2 * count)]
+            assert [message['tid'] for message in told if 'tid' in message] == list(range(count))
+            assert [message['ver'] for message in told if 'evt' in message] == list(range(1, count + 1))
+        assert [task.result(TIMEOUT) for task in done] == [None] * 4
 
 
 # --- connections ---
