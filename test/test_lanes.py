@@ -1390,6 +1390,28 @@ def test_calls_and_events(serve: Serve, open_lane: OpenLane, lane: str, loop: st
         assert [task.result(TIMEOUT) for task in done] == [None] * 4
 
 
+@lane
+@on_loop
+def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """Who sends a lot before it reads is read no further than there is room for, and then answered in order."""
+    called: list[int] = []
+
+    def large(ctx: ws.Context, q: Bag) -> Any:
+        called.append(q.n)
+        return ['x' * 10_000]
+
+    limits = ws.Limits(send_buffer=50_000, stall_timeout=None, slow_handler=None)
+    wsa = serve({'large': large}, loop=loop, limits=limits)
+    peer = open_lane(wsa, lane, buffer=4096)
+    count = 1000
+    peer.raw(*[frame({'cmd': 'cmd/large', 'q': {'n': n}, 'tid': n}) for n in range(count)])
+    peer.raw(*[PING] * 3)
+    until(lambda: called)
+    assert [peer.receive()['tid'] for _ in range(count)] == list(range(count))
+    assert called == list(range(count))
+    assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
+
+
 # --- connections ---
 
 
