@@ -1412,6 +1412,28 @@ def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: s
     assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
 
 
+@lane
+@on_loop
+def test_memory_of_what_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str, block: Block) -> None:
+    """What comes faster than it can be answered waits as the bytes that came, and not as what they mean."""
+    read: list[int] = []
+
+    def large(ctx: ws.Context, q: Bag) -> Any:
+        if q.n == 300:
+            read.append(sum(type(found) is dict and 'of those' in found for found in gc.get_objects()))
+        return ['x' * 1000]
+
+    wsa = serve({'large': large, 'block': block.sync}, loop=loop)
+    peer, count = open_lane(wsa, lane), 5000
+    peer.raw(call('block'))
+    assert block.entered.wait(TIMEOUT)
+    peer.raw(*[call('large', q={'n': n, 'of those': []}) for n in range(count)])
+    block.let_go.set()
+    assert peer.receive()['r'] == 'done'
+    assert [peer.receive()['r'] for _ in range(count)] == [['x' * 1000]] * count
+    assert read[0] < 100
+
+
 # --- connections ---
 
 
