@@ -136,6 +136,7 @@ class Outlet:
     def lose(self) -> None:
         """The connection is gone."""
         self.is_lost = True
+        self._stalls.forget(self)
         self.sender.lost()
 
 

@@ -58,7 +58,7 @@ class Session:
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
-        self._rate = Rate(services.meter, services.dispatcher.clock, self._too_fast)
+        self._rate = Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
         self.close_code: int | None = None
@@ -177,7 +177,7 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
-        self._rate.check()
+        self._rate.check(self._too_fast)
         command = message[field]
         match = self._find(field, command)
         q = match.entry.q

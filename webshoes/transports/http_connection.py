@@ -149,7 +149,7 @@ class HttpConnection(web.RequestHandler):
         self._known: asyncio.Transport | None = None  # as long as it is let in
         self._request: web.BaseRequest | None = None  # that is being served
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
-        self._rate = Rate(server.meter, self._loop.time, self.force_close)
+        self._rate = Rate(server.meter, self._loop.time)
         self._counts = server.meter.limits.max_rate is not None
         self._take_frames: Callable[[bytes], object] | None = None
         self.received = 0  # bytes
@@ -181,6 +181,9 @@ class HttpConnection(web.RequestHandler):
             del self._server.addresses[self._address]
         self._server.heads.pop(self, None)
         self._server.bodies.pop(self, None)
+        if self._request is None:
+            self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
+        self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
         if self.outlet is not None:
             self.outlet.lose()
@@ -216,7 +219,7 @@ class HttpConnection(web.RequestHandler):
         if not body.is_eof():
             self._server.bodies[self] = self.received, self._loop.time()
         if self._counts:
-            self._rate.check()
+            self._rate.check(self.force_close)
 
     def end(self) -> None:
         """It was served."""
