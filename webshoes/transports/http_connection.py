@@ -256,8 +256,9 @@ class HttpConnection(web.RequestHandler):
         self._loop.call_later(ANSWER, self.force_close)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a failure, unless it is a body that does not come, which its client was told."""
-        if not isinstance(kw.get('exc_info'), Error):  # pragma: no cover  # what else fails was met before
+        """Log a failure, unless a body did not come, or nobody read it and it is not compressed as it says."""
+        known = isinstance(kw.get('exc_info'), (Error, web.RequestPayloadError))
+        if not known:  # pragma: no cover  # what else fails was met before
             super().log_exception(*args, **kw)
 
     def pause_writing(self) -> None:
