@@ -283,7 +283,8 @@ class Registry:
         """Know a path from now on, if it is a key of an entry as it stands; there is at most one for each key."""
         entry, handler = match.entry, match.target
         key = path[1:] if entry.sub == '*' else path[1:].removeprefix(f'{entry.sub}/')
-        if isinstance(handler, Handler) and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+        is_plain = isinstance(handler, Handler) and handler.is_plain
+        if isinstance(handler, Handler) and is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
             methods = frozenset(method for method in ('GET', 'POST') if handler.takes(method))
             self.paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
-from webshoes.core.limits import over
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
+from webshoes.loops import Turn
 from webshoes.outlet import Outlet
+from webshoes.transports import http_lane
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
@@ -30,20 +34,12 @@ class Request(web.BaseRequest):
     """A request whose forms are read in charsets that are sent, each part of them."""
 
     _was_counted = False  # among those over a limit
-    _whole: bytes | None = None  # the body, where it was read at once
-
-    def read_at_once(self) -> bytes | None:
-        """The body if it is here, and within its limit."""
-        content, limits = self.content, cast(HttpConnection, self.protocol).meter.limits
-        is_here = content.is_eof() and content.exception() is None
-        if self._whole is None and is_here and not over(content.total_bytes, limits.max_body_size):
-            self._whole = content.read_nowait()
-        return self._whole
+    whole: bytes | None = None  # the body, where it was read before this was made
 
     async def read(self) -> bytes:
         """The body."""
-        if self._whole is not None:
-            return self._whole
+        if self.whole is not None:
+            return self.whole
         with self._counted():
             return await super().read()
 
@@ -82,8 +78,10 @@ class _Part(BodyPartReader):
 class HttpConnections(web.Server):
     """aiohttp's server, its connections ours: counted, known until they are really gone, and given up when too slow."""
 
-    def __init__(self, handler: Serve, meter: Meter, **settings: Any) -> None:
+    def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, **settings: Any) -> None:
         super().__init__(handler, **settings)
+        self.at_once: AtOnce | None = at_once
+        self.turn = Turn()
         self.meter = meter
         self.transports: dict[asyncio.Transport, Any] = {}  # and their sockets
         self.addresses: dict[str, int] = {}  # connections of each
@@ -104,6 +102,10 @@ class HttpConnections(web.Server):
         if self.meter.over('max_connections_per_address', self.addresses.get(address, 0) + 1):
             return Error(429, 'This address has too many connections')
         return None
+
+    def stop_answering(self) -> None:
+        """Have all requests served by tasks."""
+        self.at_once = None
 
     def stop_watching(self) -> None:
         """End what looks at slow clients."""
@@ -131,8 +133,10 @@ class HttpConnection(web.RequestHandler):
 
     __slots__ = (
         '_address',
+        '_answers',
         '_body',
         '_counts',
+        '_done',
         '_known',
         '_rate',
         '_request',
@@ -152,6 +156,10 @@ class HttpConnection(web.RequestHandler):
         self._rate = Rate(server.meter, self._loop.time)
         self._counts = server.meter.limits.max_rate is not None
         self._take_frames: Callable[[bytes], object] | None = None
+        self._answers: list[bytes] = []  # to be sent at the end of the turn
+        self._done: Any = None  # what is left to do of the request that is served next
+        if http_lane.IS_OPEN and not self._counts:
+            self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
 
@@ -201,6 +209,43 @@ class HttpConnection(web.RequestHandler):
         elif data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
+
+    def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
+        """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
+        at_once, waiter = self._server.at_once, self._waiter
+        is_idle = waiter is not None and not waiter.done() and not self._messages
+        if at_once is None or not is_idle or self.writing_paused:
+            return messages
+        for number, (message, payload) in enumerate(messages):
+            answer = at_once(message, payload, partial(self._make_request, message, payload))
+            if type(answer) is not bytes:
+                self._done = answer
+                self.flush()  # before what is answered later
+                return messages[number:]
+            if not self._answers:
+                self._server.turn.add(self)
+            self._answers.append(answer)
+            cast(Any, self._parser).message_consumed()
+        self._server.heads.pop(self, None)
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        return []
+
+    def _make_request(self, message: RawRequestMessage, payload: StreamReader, data: bytes | None) -> web.BaseRequest:
+        task: Any = None  # it is served by none
+        request = self._server.request_factory(message, payload, self, StreamWriter(self, self._loop), task)
+        cast(Request, request).whole = data
+        return request
+
+    def take_done(self) -> Any:
+        """What is left to do of the request that is being served, `None` where nothing was done."""
+        done, self._done = self._done, None
+        return done
+
+    def flush(self) -> None:
+        """Send what was answered."""
+        if self._answers and self._known is not None and not self._known.is_closing():
+            self._known.write(b''.join(self._answers))
+        self._answers.clear()
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""

@@ -12,7 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from webshoes.core import frames
 from webshoes.core.services import Services
 from webshoes.core.session import Session
-from webshoes.loops import soon
+from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
@@ -23,28 +23,6 @@ GIVE_UP = 2.0  # seconds in which its close is taken and answered
 TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
 NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
 LAST = 4999  # code there is
-
-
-class Turn:
-    """The peers to which something is to be sent at the end of a turn of the loop: all of them at once.
-
-    Answers are written together, for each write may wake whoever waits for it, which costs more than the write.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._due: list[Peer] = []
-
-    def add(self, peer: Peer) -> None:
-        """Have a peer flushed."""
-        if not self._due:
-            self._loop.call_soon(self._end)
-        self._due.append(peer)
-
-    def _end(self) -> None:
-        due, self._due = self._due, []
-        for peer in due:
-            peer.flush()
 
 
 class Peer:
