@@ -22,6 +22,7 @@ PURE = frozenset(
         'functools',
         'inspect',
         'ipaddress',
+        'itertools',
         'json',
         'math',
         're',

@@ -19,6 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from itertools import islice
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +31,8 @@ from webshoes.core.limits import Limits
 from webshoes.core.names import Since
 
 Owner = TypeVar('Owner')
+NEWS = 128  # versions of an event that are sent to all who lack them in one go
+
 _Trigger = tuple[str, float, bytes, Callable[[int], None], bool]
 
 
@@ -68,6 +71,7 @@ class Subscription(Struct, Generic[Owner], eq=False):
         cursor: the version that was last sent.
         announce: whether the next push has to tell the epoch, a history that is new to the client.
         stale: the owner's mark that it is to be looked at.
+        is_live: the owner's mark that it has not ended.
         head, key: how each of its pushes begins, and what stands before the value: JSON.
     """
 
@@ -79,6 +83,7 @@ class Subscription(Struct, Generic[Owner], eq=False):
     cursor: int = 0
     announce: bool = False
     stale: bool = False
+    is_live: bool = False
     head: bytes = b''
     key: bytes = b''
 
@@ -268,6 +273,13 @@ class Store:
             changed, self._changed = self._changed, {}
             events = (self._events.get(name) for name in changed)
             return [subscription for event in events if event is not None for subscription in event.subscriptions]
+
+    def take_news(self) -> list[tuple[list[Version], list[Subscription[Any]]]]:
+        """As `take_changed`, event by event, each with its newest versions."""
+        with self.lock:
+            changed, self._changed = self._changed, {}
+            events = [event for event in map(self._events.get, changed) if event is not None and event.log]
+            return [([*islice(reversed(event.log), NEWS)][::-1], [*event.subscriptions]) for event in events]
 
     def _event(self, name: str) -> _Event:
         event = self._events.get(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -31,6 +31,20 @@ class _Notice(Struct, frozen=True):
     data: bytes
 
 
+class Way(Protocol):
+    """The transport of a connection."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    def get_write_buffer_size(self) -> int:
+        """How many wait."""
+
+
+def _ignore(size: int) -> None:
+    """Nobody is to be told."""
+
+
 class Feed:
     """The replies, pushes and subscriptions of one connection.
 
@@ -44,6 +58,8 @@ class Feed:
         outbox: replies, and pushes to this connection alone, that wait.
         unsent: bytes of these replies.
         stale: subscriptions that may lack something.
+        way: where whole frames may be written at once; `None` where they have to wait, or are none.
+        passes: to be told of the bytes that wait there.
     """
 
     def __init__(
@@ -58,6 +74,8 @@ class Feed:
         self._noticed = 0  # bytes of pushes to this connection alone
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
         self.stale: deque[Subscription[Feed]] = deque()
+        self.way: Way | None = None
+        self.passes: Callable[[int], None] = _ignore
         self._is_closed = False
 
     # --- subscriptions ---
@@ -113,6 +131,7 @@ class Feed:
             self._drop(place)
         position = self._on.store.subscribe(subscription, since)
         self._subscriptions[place] = subscription
+        subscription.is_live = True
         self.mark_stale(subscription)
         return position
 
@@ -129,7 +148,9 @@ class Feed:
             self._drop(place)
 
     def _drop(self, place: tuple[str, str]) -> None:
-        self._on.store.unsubscribe(self._subscriptions.pop(place))
+        subscription = self._subscriptions.pop(place)
+        subscription.is_live = False
+        self._on.store.unsubscribe(subscription)
         self._on.teller.tell('unsubscribe', self.ctx, place[0])
 
     def subscribed(self) -> list[Subscribed]:
@@ -218,6 +239,7 @@ class Feed:
 
     def close(self) -> None:
         """The connection is gone: end its subscriptions."""
+        self.way = None
         with self._on.store.lock:
             self._is_closed = True
         for place in list(self._subscriptions):

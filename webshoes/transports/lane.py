@@ -25,8 +25,22 @@ except ImportError:  # pragma: no cover  # an aiohttp of another make
     WebSocketDataQueue = WebSocketReader = object  # type: ignore[assignment]
 
 Take = Callable[[Any], bool]
-SlowLane = web.WebSocketResponse[Literal[False]]
-"""A WebSocket on aiohttp's public API alone."""
+
+
+class SlowLane(web.WebSocketResponse[Literal[False]]):
+    """A WebSocket on aiohttp's public API alone.
+
+    Attributes:
+        on_close: called when it begins to be closed.
+    """
+
+    on_close: Callable[[], None] | None = None
+
+    async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
+        """Close it."""
+        if self.on_close is not None:
+            self.on_close()
+        return await super().close(code=code, message=message, drain=drain)
 
 
 class Lane(WebSocketDataQueue):
@@ -55,7 +69,7 @@ class Lane(WebSocketDataQueue):
 
 
 class FastLane(SlowLane):
-    """A WebSocket whose messages go over a lane, until it is closed."""
+    """A WebSocket whose messages go over a lane."""
 
     lane: Lane | None = None
 
@@ -66,11 +80,6 @@ class FastLane(SlowLane):
     @_reader.setter
     def _reader(self, queue: Any) -> None:
         self.lane = Lane(queue._protocol, queue._limit // 2, asyncio.get_running_loop())
-
-    async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
-        """Close it."""
-        open_lane(self, None)
-        return await super().close(code=code, message=message, drain=drain)
 
 
 def open_lane(ws: SlowLane, take: Take | None) -> None:

@@ -66,7 +66,10 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
+        self.session.feed.passes = self._outlet.passes
+        self._ws.on_close = self._close_lanes
         open_lane(self._ws, self._take)
+        self._open_way()
         try:
             while (message := await self._next()) is not None:
                 if self.session.close_code is None:
@@ -81,7 +84,18 @@ class Peer:
                 if self.session.close_code is not None:
                     await self.end(self.session.close_code, self.session.close_reason)
         finally:
-            open_lane(self._ws, None)
+            self._close_lanes()
+
+    def _open_way(self) -> None:
+        """Let events be written at once."""
+        if self._is_read and not self._is_over and not self._is_compressed and not self._outlet.is_blocked:
+            self.session.feed.way = self._outlet.transport
+
+    def _close_lanes(self) -> None:
+        """Nothing is taken or sent at once from here on."""
+        self._is_read = False
+        self.session.feed.way = None
+        open_lane(self._ws, None)
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
@@ -212,12 +226,18 @@ class Peer:
         self._progress = self._progress or self._loop.create_future()
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
 
+    def full(self) -> None:
+        """There is no room."""
+        self.session.feed.way = None
+
     def writable(self) -> None:
         """There is room again."""
         self.wake()
+        self._open_way()
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._close_lanes()
         self._proceed()
 
     def stalled(self) -> None:
@@ -260,6 +280,7 @@ class Peer:
 
     def abort(self) -> None:
         """End it now."""
+        self._close_lanes()
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
         if not self._outlet.is_lost:

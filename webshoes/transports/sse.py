@@ -247,6 +247,9 @@ class _Client:
 
     # --- what happens to it ---
 
+    def full(self) -> None:
+        """There is no room."""
+
     def writable(self) -> None:
         """There is room again."""
         self._news.set()
