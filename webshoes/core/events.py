@@ -43,7 +43,11 @@ class Version(Struct, frozen=True):
     t: float
     data: bytes
     end: int
-    mark: bytes  # the version and the time as they stand in a push
+
+    @property
+    def mark(self) -> bytes:
+        """The version and the time as they stand in a push."""
+        return b',"ver":%d,"t":%b' % (self.ver, codec.encode(self.t))
 
 
 class Push(Struct, frozen=True):
@@ -201,15 +205,14 @@ class Store:
     def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None], only_first: bool) -> None:
         """One step after which all is well, whatever exception a signal handler raises between any two of them."""
         event = self._event(name)
-        last = event.log[-1] if event.log else Version(0, t, b'', 0, b'')
+        last = event.log[-1] if event.log else Version(0, t, b'', 0)
         is_new = not last.ver or not (only_first or (event.distinct and _is_same(data, last.data)))
         if is_new:
             if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
                 if not self._changed:
                     self.wake()
                 self._changed[name] = None
-            mark = b',"ver":%d,"t":%b' % (last.ver + 1, codec.encode(t))
-            event.log.append(Version(last.ver + 1, t, data, last.end + len(data), mark))
+            event.log.append(Version(last.ver + 1, t, data, last.end + len(data)))
             self._trim(event)
         done(event.ver)
 
