@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from webshoes.core import codec
+from webshoes.core.calls import EMPTY
 from webshoes.core.connection import Subscribed
 from webshoes.core.context import Context
 from webshoes.core.dispatch import is_pending
@@ -62,6 +63,21 @@ class Feed:
         passes: to be told of the bytes that wait there.
     """
 
+    __slots__ = (
+        '_is_closed',
+        '_noticed',
+        '_on',
+        '_subscriptions',
+        '_wake_soon',
+        'ctx',
+        'outbox',
+        'passes',
+        'stale',
+        'unsent',
+        'wake',
+        'way',
+    )
+
     def __init__(
         self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
     ) -> None:
@@ -69,11 +85,11 @@ class Feed:
         self.ctx = ctx
         self.wake = wake
         self._wake_soon = wake_soon
-        self.outbox: deque[bytes | _Notice] = deque()
+        self.outbox: list[bytes | _Notice] = []
         self.unsent = 0
         self._noticed = 0  # bytes of pushes to this connection alone
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
-        self.stale: deque[Subscription[Feed]] = deque()
+        self.stale: deque[Subscription[Feed]] = EMPTY
         self.way: Way | None = None
         self.passes: Callable[[int], None] = _ignore
         self._is_closed = False
@@ -188,6 +204,7 @@ class Feed:
         """Have a subscription looked at, whose event was triggered."""
         if not subscription.stale:
             subscription.stale = True
+            self.stale = self.stale or deque()
             self.stale.append(subscription)
 
     @property
@@ -199,7 +216,7 @@ class Feed:
         """The next replies, and pushes to this connection alone: about `size` bytes, and how many are left of these."""
         outbox, found = self.outbox, []
         while outbox and size > 0:
-            message = outbox.popleft()
+            message = outbox.pop(0)  # of few, and a deque takes 760 bytes
             if isinstance(message, _Notice):
                 message = self._noticed_frame(message)
             else:
@@ -235,6 +252,7 @@ class Feed:
                 self.stale.rotate(-1)
                 return subscription, push
             self.stale.popleft().stale = False
+        self.stale = EMPTY
         return None
 
     def close(self) -> None:
