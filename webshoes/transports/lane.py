@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 try:
     from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
@@ -60,6 +60,10 @@ class Lane(WebSocketDataQueue):
         if self._queued or self.take is None or not self.take(message):
             self._queued += 1
             super().feed_data(message, size)
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        """What came is no frame: the last message. As an exception it would have `receive` close in haste."""
+        self.feed_data(WSMessage(WSMsgType.ERROR, exc, None), 0)
 
     async def read(self) -> Any:
         """The next message of the queue."""

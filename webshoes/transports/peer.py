@@ -50,8 +50,10 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
+        ws.on_close = self._close_lanes
         self._is_taking = False
         self._is_due = False
+        self._is_closing = False
         self._is_held = False  # what came is to be answered, or sent, before more is taken
         self._progress: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +69,6 @@ class Peer:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
         self.session.feed.passes = self._outlet.passes
-        self._ws.on_close = self._close_lanes
         open_lane(self._ws, self._take)
         self._open_way()
         try:
@@ -92,7 +93,8 @@ class Peer:
             self.session.feed.way = self._outlet.transport
 
     def _close_lanes(self) -> None:
-        """Nothing is taken or sent at once from here on."""
+        """Nothing is taken or sent from here on, but a close."""
+        self._is_closing = True
         self._is_read = False
         self.session.feed.way = None
         open_lane(self._ws, None)
@@ -146,8 +148,11 @@ class Peer:
                 await self._ws.close(code=code, drain=False)
                 return None
             elif message.type is not WSMsgType.PONG:
-                if getattr(message.data, 'code', None) == WSCloseCode.MESSAGE_TOO_BIG:
+                code = getattr(message.data, 'code', None)
+                if code == WSCloseCode.MESSAGE_TOO_BIG:
                     self._on.meter.met('max_ws_msg_size')
+                if code is not None and not self._is_over:
+                    await self._break_off(code)
                 return None
 
     @property
@@ -175,7 +180,7 @@ class Peer:
 
     def wake(self) -> None:
         """Send what there is room for, in one write; what is left follows when others had their turn."""
-        if self._is_taking or self._is_due or self._ws.closed:
+        if self._is_taking or self._is_due or self._is_closing:
             return
         session, outlet = self.session, self._outlet
         if self._is_compressed:
@@ -276,6 +281,20 @@ class Peer:
                 await self._ws.close(code=code, message=frames.whole(reason))
                 while not self._outlet.is_lost:
                     await self._wait_for_progress(None)
+        self.abort()
+
+    async def _break_off(self, code: int) -> None:
+        """Close, where what the peer sends is read no more: it is taken all the same, or its system would be reset."""
+        transport = self._outlet.transport
+        if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
+            await self.end(code, '')
+            return
+        self._close_lanes()
+        transport.write(frames.header(frames.CLOSE, 2) + code.to_bytes(2, 'big'))
+        transport.write_eof()
+        deadline = self._loop.time() + GIVE_UP
+        while not self._outlet.is_lost and (left := deadline - self._loop.time()) > 0:
+            await self._wait_for_progress(left)
         self.abort()
 
     def abort(self) -> None:
