@@ -270,23 +270,29 @@ class Registry:
         Raises:
             Error: 404, nowhere.
         """
-        first, _, rest = path[1:].partition('/')
-        entry = self.entries.get(first)
-        if entry is None or first == '*':
-            entry, rest = self.entries.get('*'), path[1:]
-        match = entry.find(rest) if entry is not None else None
+        match = self._find(path)
         if match is None:
             raise Error(404, 'Not found')
         return match
 
-    def remember_path(self, path: str, match: Match) -> None:
-        """Know a path from now on, if it is a key of an entry as it stands; there is at most one for each key."""
+    def _find(self, path: str) -> Match | None:
+        first, _, rest = path[1:].partition('/')
+        entry = self.entries.get(first)
+        if entry is None or first == '*':
+            entry, rest = self.entries.get('*'), path[1:]
+        return entry.find(rest) if entry is not None else None
+
+    def remember_path(self, path: str) -> None:
+        """Know a path from now on, if it is a key of an entry as it stands; there are at most two for each key."""
+        paths = self.paths  # before it is looked for: these are left behind where another thread changes the entries
+        match = self._find(path)
+        if match is None or not isinstance(match.target, Handler):
+            return
         entry, handler = match.entry, match.target
-        key = path[1:] if entry.sub == '*' else path[1:].removeprefix(f'{entry.sub}/')
-        is_plain = isinstance(handler, Handler) and handler.is_plain
-        if isinstance(handler, Handler) and is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+        key = path[1:] if entry.sub == '*' else path[1:].partition('/')[2]
+        if handler.is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
             methods = frozenset(method for method in ('GET', 'POST') if handler.takes(method))
-            self.paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
+            paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
 
     def find_events(self, path: str) -> Entry | None:
         """The entry whose events an HTTP request may ask for: at `/<sub>`, `/<sub>/`, and `/` where that is `'*'`."""
@@ -306,14 +312,18 @@ class Registry:
         """
         if not isinstance(command, str) or not command:
             raise Error(400, 'Invalid command')
+        fields = self.fields  # before it is looked for: these are left behind where another thread changes the entries
         for match in self._command_matches(field, command):
             if match is not None and isinstance(match.target, Handler):
-                self._remember(field, command, match, match.target)
+                if (known := self._known(field, command, match, match.target)) is not None:
+                    for name, owner, commands in fields:
+                        if name == field and owner is None:
+                            commands[command] = known
                 return match
         raise Error(404, 'Unknown command')
 
-    def _remember(self, field: str, command: str, match: Match, handler: Handler) -> None:
-        """Know a command from now on that is a key of an entry as it stands, after the entry's own name or not.
+    def _known(self, field: str, command: str, match: Match, handler: Handler) -> Known | None:
+        """What is to be known of a command that is a key of an entry as it stands, after the entry's own name or not.
 
         There are at most two for each key, and nothing comes before such a key as long as it holds what it does.
         """
@@ -321,16 +331,15 @@ class Registry:
         first, slash, rest = command.partition('/')
         if slash and first == entry.sub != '*':
             key = rest
-        elif not slash and entry is self.cmd_entries[field][0] and first not in self.entries:
+        elif not slash and first not in self.entries and entry is next(iter(self.cmd_entries.get(field, ())), None):
             key = command
         else:
-            return
-        if not _is_pattern(key) and entry.fm.get(key) is handler.fn:
-            commands = next(commands for name, owner, commands in self.fields if name == field and owner is None)
-            commands[command] = Known(entry.fm, key, handler, entry.q, entry.rep, match, frozenset())
+            return None
+        is_so = not _is_pattern(key) and entry.fm.get(key) is handler.fn
+        return Known(entry.fm, key, handler, entry.q, entry.rep, match, frozenset()) if is_so else None
 
     def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
-        owners = self.cmd_entries[field]
+        owners = self.cmd_entries.get(field, ())
         named = {entry.sub: entry for entry in owners}
         first, slash, rest = command.partition('/')
         catch_all = named.get('*')

@@ -79,10 +79,11 @@ def _plain_query(query: str) -> Parameters:
     texts: dict[str, list[Any]] = {}
     for field in query.split('&'):
         name, _, value = field.partition('=')
-        if name in texts:
+        if name not in texts:
+            if field:
+                texts[name] = [value]
+        elif field:  # what is nothing, between two `&`, has no name
             texts[name].append(value)
-        elif field:
-            texts[name] = [value]
     return {name: text[0] for name, text in texts.items()}, texts
 
 

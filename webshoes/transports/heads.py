@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from email.utils import formatdate
 
-MAX = 64 * 1024  # bytes of a body that is written without asking whether there is room
-
 
 class Heads:
     """Makes answers with status 200 and the same headers, over HTTP/1.1, on a connection that goes on.

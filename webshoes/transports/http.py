@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.loops import in_time, soon
 from webshoes.transports.body import check_query, parameters, plain_parameters
-from webshoes.transports.heads import MAX, Heads
+from webshoes.transports.heads import Heads
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
@@ -106,6 +107,7 @@ class Http:
         self._guard = guard
         self._files = files
         self._events = events
+        self._loop = asyncio.get_running_loop()
         self._running = 0
         self._heads = Heads({**JSON, **guard.cors(Asking(None))})
 
@@ -163,7 +165,7 @@ class Http:
         if message.should_close or message.upgrade or message.version is not HttpVersion11:
             return None
         data: bytes | None = None
-        if not self._guard.passes(message.headers):
+        if 'Expect' in message.headers or not self._guard.passes(message.headers):
             return None
         if payload is not EMPTY_PAYLOAD:
             is_json = message.headers.get('Content-Type') == 'application/json' and not message.compression
@@ -175,10 +177,10 @@ class Http:
             found = plain_parameters(query, data, self._limits)
             if found is None:
                 return None
-            ctx = Context(self._scope(Later(partial(request, data)), _connection), path, None, message.method)
-            result = self._dispatcher.call(known.match, ctx, *found)
-            if type(result) in AT_ONCE and len(body := codec.encode(result)) < MAX:
-                return self._heads.answer(body)
+            ctx = Context(self._scope(Later(partial(request, data)), self._connection), path, None, message.method)
+            result = copy_context().run(self._dispatcher.call, known.match, ctx, *found)  # as a task would
+            if type(result) in AT_ONCE:
+                return self._heads.answer(codec.encode(result))
         except BaseException as exc:
             return Done(known.match, None, exc)
         return Done(known.match, result, None)
@@ -205,7 +207,7 @@ class Http:
         builtin = None if is_named else self._files.builtin(request.path)
         if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
             self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
-        ctx = Context(self._scope(request, _connection(request)), request.path, None, request.method)
+        ctx = Context(self._scope(request, self._connection(request)), request.path, None, request.method)
         await self._guard.authenticate(ctx)
         if entry is not None and names:
             return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
@@ -216,9 +218,13 @@ class Http:
             raise Error(404, 'Not found')
         if isinstance(match.target, Folder):
             return await self._files.folder(request, match.target, _below(match, request.path))
-        if entry is None and request.path == request.raw_path.partition('?')[0]:
-            self._registry.remember_path(request.path, match)
+        if request.path == request.raw_path.partition('?')[0] and self._registry.find_events(request.path) is None:
+            self._registry.remember_path(request.path)
         return await self._call(match, match.target, ctx, request)
+
+    def _connection(self, request: web.BaseRequest) -> Connection:
+        link = _Link(request.transport, self._loop)  # not the running one: it may be asked for in a thread
+        return Connection(f'{id(request.protocol):x}', request.remote, time.time(), link)
 
     def _readable(self, asking: Asking, response: web.StreamResponse) -> web.StreamResponse:
         """An answer that a page of another origin may read, where that is let in."""
@@ -308,9 +314,9 @@ class _Link:
 
     __slots__ = ('_loop', '_transport')
 
-    def __init__(self, transport: asyncio.Transport | None) -> None:
+    def __init__(self, transport: asyncio.Transport | None, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     def close_soon(self, code: int, reason: str) -> None:
         """End it without another word."""
@@ -321,10 +327,6 @@ class _Link:
     def buffered(self) -> int:
         """Nothing is sent before the answer."""
         return 0
-
-
-def _connection(request: web.BaseRequest) -> Connection:
-    return Connection(f'{id(request.protocol):x}', request.remote, time.time(), _Link(request.transport))
 
 
 def _allow(target: Handler | Folder | None) -> str:

@@ -193,6 +193,7 @@ class HttpConnection(web.RequestHandler):
             self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
         self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
+        self._take_frames = None  # or what came of a message is held until Python looks for garbage
         if self.outlet is not None:
             self.outlet.lose()
 
@@ -213,12 +214,14 @@ class HttpConnection(web.RequestHandler):
     def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
         at_once, waiter = self._server.at_once, self._waiter
-        is_idle = waiter is not None and not waiter.done() and not self._messages
-        if at_once is None or not is_idle or self.writing_paused:
+        is_waiting = not self._request_count or (waiter is not None and not waiter.done())
+        if at_once is None or not is_waiting or self._messages or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
             answer = at_once(message, payload, partial(self._make_request, message, payload))
             if type(answer) is not bytes:
+                if self._known is None or self._known.is_closing():  # by the handler itself
+                    return []
                 self._done = answer
                 self.flush()  # before what is answered later
                 return messages[number:]

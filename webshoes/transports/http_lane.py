@@ -5,7 +5,8 @@ aiohttp's parser reads it, as it does all else. The lane stands on what aiohttp 
 1. `RequestHandler.data_received` gives bytes to `self._parser.feed_data`, which returns `messages, upgraded, tail`; its
    task then serves these messages. A message that is not among them is served by nobody.
 2. Of each message that was served, `self._parser.message_consumed` is told.
-3. While the task waits for a message, `self._waiter` is a future that is not done, and `self._messages` is empty.
+3. While the task waits for a message, `self._messages` is empty, and `self._waiter` a future that is not done, or
+   `self._request_count` 0, as it has not begun.
 4. `self._next_keepalive_close_time` is when a connection on which nothing comes is closed.
 5. A message has `method`, `path`, `version`, `headers`, `should_close`, `compression` and `upgrade`.
 
@@ -25,7 +26,7 @@ PIPELINED = 16  # requests that are answered in one go; more of them take their 
 Messages = list[tuple[Any, Any]]
 
 NAMES = (
-    (web.RequestHandler, ('_parser', '_waiter', '_messages', '_next_keepalive_close_time')),
+    (web.RequestHandler, ('_parser', '_waiter', '_messages', '_request_count', '_next_keepalive_close_time')),
     (HttpRequestParser, ('feed_data', 'message_consumed')),
     (RawRequestMessage, ('method', 'path', 'version', 'headers', 'should_close', 'compression', 'upgrade')),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -48,6 +49,7 @@ class Peer:
         self._on = services
         self._turn = turn
         self._loop = asyncio.get_running_loop()
+        self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
         ws.on_close = self._close_lanes
@@ -69,6 +71,7 @@ class Peer:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
         self.session.feed.passes = self._outlet.passes
+        self._within = copy_context().run  # with what a login by message, or a hook, has set
         open_lane(self._ws, self._take)
         self._open_way()
         try:
@@ -76,13 +79,14 @@ class Peer:
                 if self.session.close_code is None:
                     self._is_taking = True
                     if message.type is TEXT:
-                        self.session.receive(message.data)
+                        self._within(self.session.receive, message.data)
                     else:
                         self.session.receive_binary(message.data)
                     self.flush()
                 while self.session.is_behind and not self._is_over:
                     await self._wait_for_progress(None)
                 if self.session.close_code is not None:
+                    await self._rest()
                     await self.end(self.session.close_code, self.session.close_reason)
         finally:
             self._close_lanes()
@@ -110,7 +114,7 @@ class Peer:
             if not self._is_taking:
                 self._is_taking = True  # until `flush`
                 self._turn.add(self)
-            session.receive(data)
+            self._within(session.receive, data)
             return session.close_code is None  # or `run` has it too, and closes
         self.flush()  # what came before it is answered before it
         if kind is PING and not self._outlet.is_blocked:
@@ -142,6 +146,8 @@ class Peer:
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
+                open_lane(self._ws, None)
+                await self._rest()
                 code = message.data or WSCloseCode.OK
                 if code in NEVER_SENT or code > LAST:
                     code = WSCloseCode.PROTOCOL_ERROR
@@ -154,6 +160,13 @@ class Peer:
                 if code is not None and not self._is_over:
                     await self._break_off(code)
                 return None
+
+    async def _rest(self) -> None:
+        """Wait until all that was taken is answered, and the answers are sent."""
+        while self.session.is_behind and not self._is_over:
+            await self._wait_for_progress(None)
+        if self._is_compressed and self._is_due and not self._is_over:
+            await self._wait_for_progress(None)  # for what is being compressed
 
     @property
     def _is_over(self) -> bool:
@@ -190,7 +203,7 @@ class Peer:
             return
         if room := outlet.room:
             self._is_taking = True
-            messages = session.take(room if room < BATCH else BATCH)
+            messages = self._within(session.take, room if room < BATCH else BATCH)
             self._is_taking = False
             if messages:
                 data = frames.frames(messages)
@@ -213,12 +226,13 @@ class Peer:
         """As `wake`, where aiohttp is to compress each frame."""
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                for message in self.session.take(min(max(self._outlet.room, 1), BATCH)):
+                for message in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
                     self._outlet.passes(len(message))  # first: the sending waits where there is no room
                     await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
             self._proceed()
             await asyncio.sleep(0)
         self._is_due = self._is_held = False
+        self._proceed()
 
     def _proceed(self) -> None:
         """Let go on what waits for something to be sent."""
@@ -285,6 +299,8 @@ class Peer:
 
     async def _break_off(self, code: int) -> None:
         """Close, where what the peer sends is read no more: it is taken all the same, or its system would be reset."""
+        open_lane(self._ws, None)
+        await self._rest()
         transport = self._outlet.transport
         if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
             await self.end(code, '')
