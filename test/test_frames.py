@@ -424,3 +424,8 @@ def test_the_close_of_a_broken_connection_arrives(client: Client, bad: bytes) ->
     for _ in range(64):
         client.socket.sendall(bytes(65536))
     assert [head for head, _ in client.rest()] == [0x80 | CLOSE]
+
+
+def test_a_client_that_does_not_mask(client: Client) -> None:
+    """Frames that are not masked are refused (RFC 6455 section 5.1), by the first one."""
+    assert refused(client, frame(TEXT, b'x', mask=False)) == closed(1002)

@@ -27,6 +27,7 @@ Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
+BROKEN = b'\xff\xff'  # no frame: the reader refuses it with 1002, as it should one that is not masked
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 
 
@@ -253,7 +254,13 @@ class HttpConnection(web.RequestHandler):
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""
         super().set_parser(parser, data_received_cb)
-        self._take_frames = parser.feed_data
+
+        def take_first(data: bytes) -> None:
+            self._take_frames = parser.feed_data
+            is_masked = len(data) < 2 or data[1] & 0x80  # aiohttp does not look, and RFC 6455 section 5.1 asks for it
+            parser.feed_data(data if is_masked else BROKEN)
+
+        self._take_frames = take_first
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.
