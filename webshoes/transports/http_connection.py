@@ -296,6 +296,13 @@ class HttpConnection(web.RequestHandler):
         """Whether bytes are taken, and it is not we who hold them up."""
         return self._known is not None and not self._known.is_closing() and self._known.is_reading()
 
+    def force_close(self) -> None:
+        """End it now; aiohttp does so where nothing came for long after the last request."""
+        is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
+        if not is_ending and self._request is None and self._loop.time() >= self._next_keepalive_close_time:
+            self.meter.met('keepalive_timeout')
+        super().force_close()
+
     def give_up_head(self) -> None:
         """The head of a request took too long."""
         self._server.heads.pop(self, None)

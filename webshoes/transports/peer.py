@@ -184,6 +184,7 @@ class Peer:
         elif self._pinged_at is None:
             if now - self._silent_since >= interval:
                 self._pinged_at = now
+                self._on.meter.met('ping_interval')
                 self._outlet.transport.write(frames.header(frames.PING, 0))
         elif now - self._pinged_at >= self._on.limits.ping_timeout:
             self._on.meter.met('ping_timeout')
