@@ -10,12 +10,15 @@ import gzip
 import logging
 import re
 import socket
+import threading
 import time
 import traceback
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, OpenPeer, Serve, echo, exchange
+from .conftest import TIMEOUT, Block, OpenPeer, Serve, echo, exchange
 from .faces import dial, frame, raw_frame, read_frame, read_head, read_message, until, upgrade
 
 
@@ -336,12 +339,11 @@ QUERIES = {
 }
 
 
-@on_loop
 @pytest.mark.parametrize('handler', ['tell', 'lists', 'echo'])
 @pytest.mark.parametrize(('query', 'code'), QUERIES.items(), ids=(query[:30] for query in QUERIES))
-def test_query(serve: Serve, loop: str, handler: str, query: str, code: int) -> None:
+def test_query(serve: Serve, handler: str, query: str, code: int) -> None:
     """Whatever a query is like, it is read alike each time."""
-    check_again(serve(SITE, loop=loop), code, head(f'/cmd/{handler}?{query}'), END)
+    check_again(serve(SITE), code, head(f'/cmd/{handler}?{query}'), END)
 
 
 def chunked(body: bytes, *headers: str) -> bytes:
@@ -400,19 +402,17 @@ POSTS = {
 }
 
 
-@on_loop
 @pytest.mark.parametrize(('body', 'code'), JSON_BODIES.items(), ids=(repr(body[:30]) for body in JSON_BODIES))
-def test_json(serve: Serve, loop: str, body: bytes, code: int) -> None:
+def test_json(serve: Serve, body: bytes, code: int) -> None:
     """Whatever is sent as JSON, it is read alike each time."""
-    wsa = serve(SITE, loop=loop, limits=ws.Limits(max_body_size=10_000))
+    wsa = serve(SITE, limits=ws.Limits(max_body_size=10_000))
     check_again(wsa, code, post('/cmd/tell', body), END)
 
 
-@on_loop
 @pytest.mark.parametrize(('request_', 'code'), POSTS.values(), ids=POSTS)
-def test_post(serve: Serve, loop: str, request_: bytes, code: int) -> None:
+def test_post(serve: Serve, request_: bytes, code: int) -> None:
     """However a body is sent, it is read alike each time."""
-    check_again(serve(SITE, loop=loop, limits=ws.Limits(max_body_size=10_000)), code, request_, END)
+    check_again(serve(SITE, limits=ws.Limits(max_body_size=10_000)), code, request_, END)
 
 
 HEADS = {
@@ -551,6 +551,10 @@ async def reads(ctx: ws.Context, q: Bag) -> Any:
     return [(await req.read()).decode(), await req.text(), post, content, req.can_read_body, req.content.at_eof()]
 
 
+async def reads_whole(ctx: ws.Context, q: Bag) -> Any:
+    return (await ctx.req.read()).decode()
+
+
 async def reads_json(ctx: ws.Context, q: Bag) -> Any:
     return [await ctx.req.json(), q]
 
@@ -592,7 +596,7 @@ def changes(ctx: ws.Context, q: Bag) -> Any:
 
 
 RESULTS: dict[str, tuple[Callable[..., Any], int]] = {
-    '{}': (gives(dict), 200),
+    'empty': (gives(dict), 200),
     'dict': (gives(lambda: {'a': [1, None, True, 1.5, 'ü☃']}), 200),
     'dict of another kind': (gives(lambda: collections.OrderedDict(b=1, a=2)), 200),
     'number keys': (gives(lambda: {1: 'a', None: 'b'}), 200),
@@ -982,10 +986,435 @@ def test_change(serve: Serve, open_lane: OpenLane, lane: str, change: Change) ->
     assert told[0] == told[1]
 
 
+# --- WebSocket ---
+
+
+def told_over_websocket(ctx: ws.Context, q: Bag) -> Any:
+    """All that a handler is told."""
+    seen = ctx.session.get('seen', 0)
+    ctx.session.seen = seen + 1
+    conn, known = ctx.conn, ctx.session.get('conn', ctx.conn)
+    ctx.session.conn = conn
+    return {
+        'q': q.as_dict(),
+        'ctx': [ctx.p, ctx.tid, ctx.method, ctx.user, str(ctx.opts), repr(ctx), seen, ctx.req.path],
+        'same': [conn is known, conn in ctx.wsa.connections, ctx.req.headers['Host'], isinstance(ctx.ws, web.Response)],
+        'conn': [conn.remote, conn.buffered, [it.uid for it in conn.subscriptions], ctx.ws.closed, ctx.ws.prepared],
+    }
+
+
+async def settle(ctx: ws.Context, q: Bag) -> str:
+    """Give back when all else has had its turn."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+    return 'settled'
+
+
+async def for_ever(ctx: ws.Context, q: Bag) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def pushes(ctx: ws.Context, q: Bag) -> str:
+    ctx.conn.push('note', 1)
+    ctx.conn.push('note', 2)
+    return 'pushed'
+
+
+def triggers(ctx: ws.Context, q: Bag) -> str:
+    ctx.wsa.triggerEvent('hot', 7)
+    ctx.wsa.triggerEvent('hot', 8)
+    return 'triggered'
+
+
+async def triggers_later(ctx: ws.Context, q: Bag) -> str:
+    await asyncio.sleep(0)
+    return triggers(ctx, q)
+
+
+def closes_with_a_reason(ctx: ws.Context, q: Bag) -> str:
+    ctx.conn.close(4000, 'enough')
+    return 'closed'
+
+
+async def closes_the_websocket(ctx: ws.Context, q: Bag) -> str:
+    await ctx.ws.close(code=4001, message=b'enough')
+    return 'closed'
+
+
+async def sends_by_itself(ctx: ws.Context, q: Bag) -> str:
+    await ctx.ws.send_str('{"r": "by itself"}')
+    return 'sent'
+
+
+HALL = {name: fn for name, (fn, _) in RESULTS.items() if 'thread' not in name and name not in ('reads', 'stream')} | {
+    'tell': told_over_websocket,
+    'typed': typed,
+    'lists': lists,
+    'saves': saves,
+    'echo': echo,
+    'echo later': gives_later(lambda: 'later'),
+    'settle': settle,
+    'for ever': for_ever,
+    'push': pushes,
+    'trigger': triggers,
+    'trigger later': triggers_later,
+    'close': closes_with_a_reason,
+    'close websocket': closes_the_websocket,
+    'send': sends_by_itself,
+    'thing/{id}': says('thing'),
+}
+
+
+def call(name: str, **fields: Any) -> bytes:
+    """The frame of a call."""
+    return frame({'cmd': f'cmd/{name}', **fields})
+
+
+LAST_CALL = call('settle', tid='end')
+TIDS = [None, True, False, 0, 1, -1, 1.0, 1.5, 2**63, 2**70, '', 'x', 'ü☃', 'x' * 256, 'x' * 257, [], {}, [1], {'a': 1}]
+PING, PONG, CLOSE = raw_frame(b'ping', 0x89), raw_frame(b'pong', 0x8A), raw_frame(b'\x03\xe8', 0x88)
+TEXTS = [b'', b'{', b'null', b'[]', b'[[]]', b'1', b'"a"', b'{}', b'{"a":1}', b'NaN', b'{"cmd":"cmd/tell"} {}', b'\0']
+NAMES = ['cmd/tell', 'tell', 'cmd/tell/more', 'cmd/nothing', 'nothing', 'cmd', 'cmd/', '/', '*', 'cmd/*', 'cmd/thing/7']
+WRONG: list[Any] = ['', None, 1, True, [], {}, ['cmd/tell'], 'x' * 1024, 'x' * 1025, 'cmd/' + 'x' * 1021]
+QS: list[Any] = [{}, {'a': 1}, None, [], 1, '', 'a', True, {'sep': 1, '_': 2, '': 3}]
+
+Script = list[bytes]
+SCRIPTS: dict[str, Script] = {
+    'tids': [call(name, tid=tid) for tid in TIDS for name in ('tell', 'later', 'failure', 'nothing')],
+    'names': [frame({'cmd': name, 'q': {'a': 1}, 'tid': 1}) for name in NAMES + WRONG],
+    'arguments': [call(name, q=q) for q in QS for name in ('echo', 'tell', 'typed', 'lists')],
+    'typed': [call('typed', q={'x': value}, tid=1) for value in (1, '1', None, 1.5, True)],
+    'fields of two': [frame({'evt': 'hot', 'cmd': 'cmd/tell', 'do': 'two/tell', 'cancel': 1, 'ping': 1})],
+    'fields of others': [
+        frame({field: f'{sub}/tell', 'q': {'a': 1}, 'with': {'b': 2}, 'tid': 1})
+        for field in ('do', 'cmd')
+        for sub in ('two', 'cmd', 'three')
+    ],
+    'merged': [frame({'do': f'three/{name}', 'tid': 1}) for name in ('tell', 'list', 'dict', 'None', 'Bag', 'str')],
+    'no messages': [part for text in TEXTS for part in (raw_frame(text), call('tell'))],
+    'binary': [call('tell'), raw_frame(b'{"cmd": "cmd/tell"}', 0x82), call('tell', tid=1), raw_frame(b'', 0x82)],
+    'pings': [PING, call('tell'), PING, PING, call('later', tid=1), PING, call('later'), PING, call('tell'), PING],
+    'pongs': [PONG, call('tell'), PONG, call('later'), PONG, call('tell'), call('tell', tid=1), PONG],
+    'pieces': [raw_frame(call('tell')[6:][:9], 1), PING, raw_frame(call('tell')[6:][9:], 0x80), call('tell')],
+    'batch': [frame([{'cmd': 'cmd/tell', 'tid': 1}, 7, {'cmd': 'cmd/failure', 'tid': 2}, [], {'ping': 1}, {}])] * 2,
+    'batches': [frame([{'cmd': 'cmd/echo', 'n': n} for n in range(count)]) for count in (0, 1, 100, 101)],
+    'batch in order': [
+        frame([{'cmd': f'cmd/{name}'} for name in ('later', 'dict', 'echo later', 'list')]),
+        call('empty'),
+    ],
+    'in order': [call(name) for name in ('echo later', 'dict', 'later', 'list', 'failure later', 'str', 'None')],
+    'overtaking': [call('echo later', tid=1), call('dict'), call('later'), call('dict', tid=2), call('list')],
+    'same tid': [call('echo later', tid=1), call('dict', tid=1), call('dict', tid=1.0), call('dict', tid='1')],
+    'same tid again': [call('dict', tid=1)] * 3,
+    'cancel': [call('for ever', tid=1), frame({'cancel': 1}), frame({'cancel': 1}), call('dict', tid=1)],
+    'cancel nothing': [
+        call('dict', tid=1),
+        frame({'cancel': 1}),
+        frame({'cancel': None}),
+        frame({'cancel': 'x' * 257}),
+    ],
+    'ping': [call('later'), frame({'ping': 1}), frame({'ping': None}), call('dict'), frame({'ping': 'x'})],
+    'many': [call('echo', n=n, tid=n) for n in range(500)] + [call('echo', n=n) for n in range(500)],
+    'many large': [call('large', tid=n) for n in range(8)],
+    'trigger': [frame({'evt': 'hot', 'uid': 'u'}), call('trigger'), call('dict'), call('trigger', tid=1)],
+    'trigger later': [frame({'evt': 'hot', 'uid': 'u'}), call('trigger later'), call('dict'), call('dict', tid=1)],
+    'subscribe': [
+        call('trigger'),
+        *[frame({'evt': name, 'uid': 'u', 'tid': 1, 'since': {'ver': 0}}) for name in ('hot', 'ice', '', 'x' * 257)],
+        frame({'evt': 'hot', 'uid': 'v', 'since': {'ver': 1}}),
+        call('tell'),
+        frame({'evt': 'ice', 'uid': 'u', 'off': True}),
+        frame({'evt': 'ice', 'uid': 'u', 'off': True, 'tid': 1}),
+        call('trigger'),
+    ],
+    'close': [call('dict'), CLOSE, call('trigger'), call('dict')],
+    'close before all': [CLOSE, call('dict')],
+    'closed by a handler': [call('dict'), call('close'), call('dict'), call('dict', tid=1)],
+    'closed by a handler, later': [call('dict'), call('close websocket', tid=1), call('dict'), call('later', tid=2)],
+    'not UTF-8': [call('dict'), raw_frame(b'"\xff"'), call('trigger'), PING, call('dict')],
+    'too large': [call('dict'), raw_frame(b'"%b"' % (b'x' * 70_000)), call('trigger'), PING, call('dict')],
+    'no frame': [call('dict'), b'\xff\xff', call('trigger'), PING, call('dict')],
+    'wrong close': [call('dict'), raw_frame(b'\x03\xed', 0x88), call('trigger')],
+}
+LIMITS: dict[str, dict[str, Any]] = {
+    'one place': {'max_in_flight': 1},
+    'few wait': {'max_queued': 2},
+    'little waits': {'max_queued_bytes': 100},
+    'short names': {'max_name': 3},
+    'short batches': {'max_batch': 1},
+    'few subscriptions': {'max_subscriptions': 1},
+}
+
+
+def hall(serve: Serve, loop: str, limits: dict[str, Any]) -> ws.WebShoesApp:
+    """An app with all these handlers, in three entries."""
+    usual = {'slow_handler': None, 'stall_timeout': None, 'max_ws_msg_size': 65_536}
+    wsa = serve(HALL, loop=loop, limits=ws.Limits(**{**usual, **limits}))
+    wsa.register('two', 'do', 'with', 'watch', 'got', HALL)
+    wsa.register('three', 'do', '', '', '', HALL)
+    return wsa
+
+
+def transcript(peer: Peer, script: Script) -> list[list[Any]]:
+    """All that comes of what is sent at once, up to the answer of the last call, or the end; but for time and chance.
+
+    Answers are in one list and pushes in another, as neither waits for the other.
+    """
+    answers: list[Any] = []
+    pushes: list[Any] = []
+    peer.raw(*script, LAST_CALL)
+    while (found := peer.frame()) is not None:
+        first, data = found
+        data = re.sub(rb'"t":[0-9.]+|"epoch":"[^"]*"|"uid":"[0-9a-f]{32}"', b'', data)
+        (pushes if data.startswith((b'{"evt"', b'{"watch"')) else answers).append((first, data))
+        if first == 0x88 or b'"tid":"end"' in data:
+            break
+    return [answers, pushes]
+
+
+def is_left(wsa: ws.WebShoesApp) -> bool:
+    """Whether all connections are closed."""
+    return not wsa.connections
+
+
+def check_lanes(serve: Serve, open_lane: OpenLane, loop: str, limits: dict[str, Any], scripts: list[Script]) -> None:
+    """What these are answered is the same over both lanes, at first and later, and so is what was counted."""
+    told, counted = [], []
+    for lane in ('fast', 'slow'):
+        wsa = hall(serve, loop, limits)
+        heard = []
+        for script in [script for script in scripts for _ in range(2)]:
+            peer = open_lane(wsa, lane)
+            heard.append(transcript(peer, script))
+            peer.close()
+        until(partial(is_left, wsa))  # what was met is counted by then
+        told.append(heard)
+        counted.append(({**wsa.stats()['limits'], 'send_buffer': 0}, wsa.event('hot').ver))
+    for fast, slow in zip(*told, strict=True):
+        assert fast == slow
+    assert counted[0] == counted[1]
+
+
+@on_loop
+def test_results_over_websocket(serve: Serve, open_lane: OpenLane, loop: str) -> None:
+    """Whatever a handler gives or raises is answered alike, with and without `tid`."""
+    with_tid = [[call(name, q={'a': 1, 'b': 2}, tid=tid) for tid in (1, 'x')] for name in HALL]
+    without = [[call(name, a=1, b=2)] * 2 for name in HALL if name != 'for ever']
+    check_lanes(serve, open_lane, loop, {}, with_tid + without)
+
+
+@on_loop
+@pytest.mark.parametrize('script', SCRIPTS.values(), ids=SCRIPTS)
+def test_script(serve: Serve, open_lane: OpenLane, loop: str, script: Script) -> None:
+    """Whatever is sent is answered alike."""
+    check_lanes(serve, open_lane, loop, {}, [script])
+
+
+@on_loop
+def test_rate(serve: Serve, open_lane: OpenLane, loop: str) -> None:
+    """So many calls are refused as there are over the limit, however known the command is."""
+    check_lanes(serve, open_lane, loop, {'max_rate': 3}, [[call('dict', tid=tid) for tid in range(6)]])
+
+
+@pytest.mark.parametrize('limits', LIMITS.values(), ids=LIMITS)
+def test_script_and_limits(serve: Serve, open_lane: OpenLane, limits: dict[str, Any]) -> None:
+    """Limits hold alike."""
+    for script in SCRIPTS.values():
+        check_lanes(serve, open_lane, 'auto', limits, [script])
+
+
+def lanes_taken(ctx: ws.Context, q: Bag) -> Any:
+    """Whether the message came over the fast lane, and was answered at once."""
+    return ['_take' in ways(), '_call_at_once' in ways()]
+
+
+@on_loop
+@pytest.mark.parametrize(
+    ('message', 'expected'),
+    [
+        ({'cmd': 'cmd/way', 'q': {'a': 1}}, True),
+        ({'cmd': 'cmd/way', 'q': {}, 'tid': 1}, True),
+        ({'cmd': 'way', 'q': {}, 'tid': 'x'}, True),
+        ({'do': 'two/way', 'a': 1}, True),
+        ({'cmd': 'cmd/way'}, False),
+        ({'cmd': 'cmd/way/more', 'q': {}}, False),
+        ([{'cmd': 'cmd/way', 'q': {}}], False),
+    ],
+)
+def test_lanes_taken(serve: Serve, open_lane: OpenLane, loop: str, message: Any, expected: bool) -> None:
+    """A message comes over the fast lane where that is open, and one of the simplest kind is answered at once."""
+    for lane in ('fast', 'slow'):
+        wsa = serve({'way': lanes_taken}, loop=loop)
+        wsa.register('two', 'do', '', '', 'r', {'way': lanes_taken})
+        peer = open_lane(wsa, lane)
+        answers = [peer.ask(message)['r'] for _ in range(3)]
+        assert answers == [[lane == 'fast', at_once] for at_once in (False, expected, expected)]
+
+
+@lane
+@on_loop
+def test_byte_by_byte(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """Frames that come in pieces, of whatever size, are answered as those that come at once."""
+    script = [*SCRIPTS['pings'], *SCRIPTS['arguments'][:8], *SCRIPTS['pieces'], *SCRIPTS['tids'][:8]]
+    data = b''.join(script)
+    answers = transcript(open_lane(hall(serve, loop, {}), lane), script)
+    assert len(answers[0]) > 25
+    for size in (1, 7, 100):
+        peer = open_lane(hall(serve, loop, {}), lane)
+        for start in range(0, len(data), size):
+            peer.raw(data[start : start + size])
+        assert sorted(transcript(peer, [])[0]) == sorted(answers[0])
+
+
+# --- time, and the end ---
+
+
+class Slow(msgspec.Struct):
+    """Arguments that take long to be checked."""
+
+    def __post_init__(self) -> None:
+        time.sleep(0.02)
+
+
+def takes_long(ctx: ws.Context, q: Bag) -> None:
+    time.sleep(0.02)
+
+
+def checked(ctx: ws.Context, q: Slow) -> None:
+    return None
+
+
+@lane
+@pytest.mark.parametrize(('fn', 'slow'), [(takes_long, 1), (checked, 0)])
+def test_slow_handlers(serve: Serve, open_lane: OpenLane, lane: str, fn: Callable[..., Any], slow: int) -> None:
+    """A handler that blocks is counted each time, the time that its arguments take is not its own."""
+    wsa = serve({'case': fn, 'end': end}, limits=ws.Limits(slow_handler=0.01))
+    for request in (head('/cmd/case'), post('/cmd/case', b'{}')):
+        asked_again(wsa, request, END)  # which makes five calls
+    peer = open_lane(wsa, lane)
+    for tid in range(3):
+        peer.ask({'cmd': 'cmd/case', 'q': {}, 'tid': tid})
+    assert wsa.stats()['limits']['slow_handler'] == 13 * slow
+
+
+@lane
+def test_time_limit(serve: Serve, open_lane: OpenLane, lane: str) -> None:
+    """A handler that takes too long is given up each time, and counted."""
+    wsa = serve({'case': for_ever, 'end': end}, limits=ws.Limits(handler_timeout=0.01, slow_handler=None))
+    assert [whole(wsa, request, END)[:12] for request in (head('/cmd/case'), post('/cmd/case', b'{}')) * 3] == [
+        b'HTTP/1.1 504'
+    ] * 6
+    peer = open_lane(wsa, lane)
+    assert [peer.ask({'cmd': 'cmd/case', 'q': {}, 'tid': tid})['code'] for tid in range(3)] == [504] * 3
+    assert wsa.stats()['limits']['handler_timeout'] == 9
+
+
+@pytest.mark.parametrize(
+    ('limit', 'request_'),
+    [
+        ('max_fields', head('/cmd/tell?a=1&b=2&c=3')),
+        ('max_body_size', post('/cmd/tell', b'{"a": 1}')),
+        ('max_body_size', post('/cmd/tell', b'{"a": 1}', 'Content-Type: text/plain')),
+    ],
+)
+def test_limit_of_a_request(serve: Serve, limit: str, request_: bytes) -> None:
+    """What is over a limit is counted each time, and what is not over it never."""
+    wsa = serve({**SITE, 'tell': reads_whole}, limits=ws.Limits(**{limit: 2}))
+    answers = asked_again(wsa, request_, END)
+    assert [answer[:12] for answer in answers] == [b'HTTP/1.1 413'] * 3
+    assert wsa.stats()['limits'][limit] == 3
+
+
+@on_loop
+def test_rate_of_requests(serve: Serve, loop: str) -> None:
+    """Requests on one connection are refused from the same one on, however known the path is."""
+    wsa = serve({'f': gives(dict)}, loop=loop, limits=ws.Limits(max_rate=3))
+    last = head('/cmd/f', 'GET', 'Connection: close')
+    for _ in range(3):
+        answers = whole(wsa, *[head('/cmd/f')] * 4, last)
+        assert re.findall(rb'HTTP/1.1 (\d+)', answers) == [b'200'] * 3 + [b'429'] * 2
+
+
+@lane
+@on_loop
+def test_stop(serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str, block: Block) -> None:
+    """While the server stops, what was known is refused like the rest, and what runs is answered."""
+    wsa = serve({'f': gives(dict), 'block': block.coroutine}, loop=loop)
+    client, running = open_client(wsa), open_client(wsa)
+    assert [client.ask(head('/cmd/f'))[0] for _ in range(2)] == ['HTTP/1.1 200 OK'] * 2
+    peer = open_lane(wsa, lane)
+    assert [peer.ask({'cmd': 'cmd/f', 'q': {}, 'tid': 1})['r'] for _ in range(2)] == [{}] * 2
+    running.send(head('/cmd/block'))
+    assert block.entered.wait(TIMEOUT)
+    stopping = threading.Thread(target=wsa.stop)
+    stopping.start()
+    until(lambda: peer.ask({'cmd': 'cmd/f', 'q': {}, 'tid': 1}).get('code') == 503)
+    status, headers, body = client.ask(head('/cmd/f'))
+    assert (status, body) == ('HTTP/1.1 503 Service Unavailable', b'{"error":"The server is stopping","code":503}')
+    assert 'Connection: close' in headers
+    block.let_go.set()
+    assert running.receive()[2] == b'done'
+    stopping.join(TIMEOUT)
+    assert peer.frame() is not None
+
+
+# --- many at once ---
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('buffer', [None, 4096], ids=['quick', 'slow to read'])
+def test_calls_and_events(serve: Serve, open_lane: OpenLane, lane: str, loop: str, buffer: int | None) -> None:
+    """Whoever calls while events are triggered is answered in order, and gets each version in order to the last."""
+    count, limits = 1000, ws.Limits(history=10_000, stall_timeout=None, slow_handler=None)
+    wsa = serve({'echo': echo, 'f': gives(dict)}, loop=loop, limits=limits)
+    peers = [open_lane(wsa, lane, buffer=buffer) for _ in range(3)]
+    for peer in peers:
+        peer.ask({'evt': 'heat'})
+    calls = [frame({'cmd': 'cmd/echo', 'q': {'n': n, 'x': 'x' * 50}, 'tid': n}) for n in range(count)]
+
+    def trigger() -> None:
+        for n in range(count):
+            wsa.triggerEvent('heat', n)
+
+    def ask(peer: Peer) -> None:
+        for start in range(0, count, 50):
+            peer.raw(*calls[start : start + 50])
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(trigger), *(pool.submit(ask, peer) for peer in peers)]
+        for peer in peers:
+            told = [peer.receive() for _ in range(2 * count)]
+            assert [message['tid'] for message in told if 'tid' in message] == list(range(count))
+            assert [message['ver'] for message in told if 'evt' in message] == list(range(1, count + 1))
+        assert [task.result(TIMEOUT) for task in done] == [None] * 4
+
+
+@lane
+@on_loop
+def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """Who sends a lot before it reads is read no further than there is room for, and then answered in order."""
+    called: list[int] = []
+
+    def large(ctx: ws.Context, q: Bag) -> Any:
+        called.append(q.n)
+        return ['x' * 10_000]
+
+    limits = ws.Limits(send_buffer=50_000, stall_timeout=None, slow_handler=None)
+    wsa = serve({'large': large}, loop=loop, limits=limits)
+    peer = open_lane(wsa, lane, buffer=4096)
+    count = 1000
+    peer.raw(*[frame({'cmd': 'cmd/large', 'q': {'n': n}, 'tid': n}) for n in range(count)])
+    peer.raw(*[PING] * 3)
+    until(lambda: called)
+    assert [peer.receive()['tid'] for _ in range(count)] == list(range(count))
+    assert called == list(range(count))
+    assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
+
+
 # --- connections ---
 
 
-CLOSE = raw_frame(b'\x03\xe8', 0x88)
 LAST = {  # what ends a connection, and the code with which it is answered
     'close': (CLOSE, 1000),
     'close after a ping': (raw_frame(b'', 0x89) + CLOSE, 1000),

@@ -230,9 +230,10 @@ class Session:
             return False
         dispatcher = self._dispatcher
         try:
+            q = handler.bind(values, NO_TEXTS)
             started = dispatcher.clock()
             try:
-                result = handler.fn(Context(self._scope, command, tid, 'WS'), handler.bind(values, NO_TEXTS))
+                result = handler.fn(Context(self._scope, command, tid, 'WS'), q)
             finally:
                 if dispatcher.clock() - started > dispatcher.slow:
                     dispatcher.check_pace(started, handler.name)

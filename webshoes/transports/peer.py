@@ -57,6 +57,7 @@ class Peer:
         self._is_due = False
         self._is_closing = False
         self._is_held = False  # what came is to be answered, or sent, before more is taken
+        self._is_resting = False
         self._progress: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard = self._heard_before = 0  # frames
@@ -117,7 +118,7 @@ class Peer:
             self._within(session.receive, data)
             return session.close_code is None  # or `run` has it too, and closes
         self.flush()  # what came before it is answered before it
-        if kind is PING and not self._outlet.is_blocked:
+        if kind is PING and not (session.is_behind or self._outlet.is_blocked):
             self._heard += 1
             self._outlet.transport.write(frames.header(frames.PONG, len(data)) + data)
             self._outlet.passes(len(data) + 2)
@@ -142,11 +143,11 @@ class Peer:
             if message.type in (TEXT, BINARY):
                 return message
             if message.type is PING:
+                await self._rest()
                 self._outlet.passes(len(message.data) + 2)
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     await self._ws.pong(message.data)
             elif message.type is WSMsgType.CLOSE:
-                open_lane(self._ws, None)
                 await self._rest()
                 code = message.data or WSCloseCode.OK
                 if code in NEVER_SENT or code > LAST:
@@ -162,11 +163,14 @@ class Peer:
                 return None
 
     async def _rest(self) -> None:
-        """Wait until all that was taken is answered, and the answers are sent."""
+        """Wait until all that was taken is answered, and the answers are sent; nothing overtakes meanwhile."""
+        self._is_resting = self._is_held = True
         while self.session.is_behind and not self._is_over:
             await self._wait_for_progress(None)
         if self._is_compressed and self._is_due and not self._is_over:
             await self._wait_for_progress(None)  # for what is being compressed
+        self._is_resting = False
+        self._is_held = self.session.is_behind
 
     @property
     def _is_over(self) -> bool:
@@ -211,10 +215,10 @@ class Peer:
                 outlet.transport.write(data)
                 outlet.passes(len(data))
             if session.is_dry and self._progress is None:
-                self._is_held = False
+                self._is_held = self._is_resting
                 return
         self._proceed()
-        self._is_held = session.is_behind
+        self._is_held = session.is_behind or self._is_resting
         if session.has_output and not outlet.is_blocked:
             self._is_due = True
             self._loop.call_soon(self._again)
@@ -232,7 +236,7 @@ class Peer:
                     await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
             self._proceed()
             await asyncio.sleep(0)
-        self._is_due = self._is_held = False
+        self._is_due, self._is_held = False, self._is_resting
         self._proceed()
 
     def _proceed(self) -> None:
