@@ -98,6 +98,7 @@ class Run:
 def main() -> None:
     """Measure, print, and write."""
     args = arguments()
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)  # or a checkout would be compiled at each import
     rounds, warm, seconds = QUICK if args.quick else FULL
     folder = args.env / f'python{sys.version_info[0]}.{sys.version_info[1]}'
     environments = Environments(folder)

@@ -32,12 +32,7 @@ COVERED = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERA
 TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit', '--lib', 'dom,es2020', '--target', 'es2020']
 CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web/webshoes.d.ts']
 
-FUZZ = """
-import subprocess, sys
-for name, count in (('messages', '100000'), ('streams', '4000')):
-    command = [sys.executable, f'test/fuzz/{name}.py', '--count', count, '--slack', '32']
-    subprocess.run(command, check=True)
-"""
+LOOPS = ('uvloop', 'asyncio')
 
 
 def main() -> int:
@@ -58,7 +53,7 @@ def main() -> int:
         'types': [*run, 'mypy'],
         'client types': [*tsc, *TSC, *CLIENT],
         'import laws': [*run, 'pytest', '-q', 'test/core/test_laws.py'],
-        'fuzzers': [str(python), '-c', FUZZ],
+        **{f'fuzz {loop}': [*run, 'test.fuzz', '--loop', loop] for loop in LOOPS},
         'tests': [*run, 'pytest', '-q', '-n', '2', 'test', *COVERED],
         'demos': [*run, 'pytest', '-q', 'test/test_demos.py', 'test/browser/test_demos.py'],
     }

@@ -414,3 +414,18 @@ def test_large_message_in_chops(client: Client, chop: int) -> None:
 def test_fragments_over_the_limit(client: Client) -> None:
     """Fragments that are over the limit together are 1009."""
     assert refused(client, *parts(BINARY, bytes(SIZE - 10), bytes(10), b'x')) == closed(1009)
+
+
+@pytest.mark.parametrize('bad', [frame(TEXT, b'x', rsv=4), frame(3), frame(TEXT, bytes(SIZE + 1))[:14]])
+def test_the_close_of_a_broken_connection_arrives(client: Client, bad: bytes) -> None:
+    """Who sends on after a frame that breaks the rules is not reset, and reads the close."""
+    client.socket.sendall(bad)
+    assert client.socket.recv(1, socket.MSG_PEEK)  # it is on its way
+    for _ in range(64):
+        client.socket.sendall(bytes(65536))
+    assert [head for head, _ in client.rest()] == [0x80 | CLOSE]
+
+
+def test_a_client_that_does_not_mask(client: Client) -> None:
+    """Frames that are not masked are refused (RFC 6455 section 5.1), by the first one."""
+    assert refused(client, frame(TEXT, b'x', mask=False)) == closed(1002)

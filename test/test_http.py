@@ -529,6 +529,19 @@ def test_body_that_is_not_compressed(serve: Serve) -> None:
     assert (code, len(sentence.splitlines())) == (400, 1)
 
 
+def test_unread_body_that_is_not_compressed(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Where nobody reads such a body, it is nobody's failure either: nothing is logged."""
+    wsa = serve()
+    with socket.create_connection(('127.0.0.1', wsa.port), timeout=TIMEOUT) as connection:
+        connection.sendall(b'POST /cmd/none HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 5')
+        connection.sendall(CRLF * 2)
+        assert connection.recv(65536).startswith(b'HTTP/1.1 404')
+        connection.sendall(b'plain')
+        while connection.recv(65536):
+            pass
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize('kind', KINDS.values(), ids=KINDS)
 def test_large_body(serve: Serve, kind: str) -> None:
     """A body over the limit is 413, whatever it is."""

@@ -691,6 +691,7 @@ def test_heartbeat(serve: Serve, open_stream: OpenStream) -> None:
     stream, quiet = open_stream(lively), open_stream(silent)
     for _ in range(5):
         assert [stream.response.readline(), stream.response.readline()] == [HEARTBEAT, b'\n']
+    assert lively.stats()['limits']['ping_interval'] >= 5
     for wsa in (lively, silent):
         wsa.triggerEvent('heat', 1)
     assert stream.next()[2] == 1

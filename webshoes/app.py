@@ -26,6 +26,7 @@ from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
 from webshoes.core.names import check_event
 from webshoes.core.registry import Entry, Registry, make_entry
+from webshoes.future import LazyFuture
 from webshoes.log import Journal, log, log_to_stderr
 from webshoes.loops import loop_factory
 from webshoes.run import Parts, Run
@@ -184,8 +185,8 @@ class WebShoesApp:
             ValueError: the name is empty or too long.
         """
         check_event(event, self._parts.limits.max_name)
-        ver: Future[int] = Future()
-        self._parts.store.trigger(event, data, time.time(), ver.set_result)
+        ver = LazyFuture()
+        self._parts.store.trigger(event, data, time.time(), ver.resolve)
         return ver
 
     def event(

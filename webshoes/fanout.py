@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any
+import sys
+from collections import deque
+from threading import get_ident
 
-from webshoes.core.events import Store, Subscription
+from webshoes.core.events import Store
+from webshoes.core.spread import Spread
 from webshoes.loops import soon
 
 SLICE = 0.003  # seconds of fan-out before other work has its turn
@@ -25,12 +26,16 @@ class Fanout:
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
-        self._left: Iterator[Subscription[Any]] = iter(())
+        self._left: deque[Spread] = deque()
         self._is_running = False
+        self._thread = get_ident()
 
     def request(self) -> None:
         """Have the loop fan out; from any thread, once for all triggers until it does."""
-        soon(self._loop, self.flush)  # where the loop is closed, what is triggered waits for those who come
+        if get_ident() == self._thread:  # a handler's trigger: the loop need not be woken
+            self._loop.call_soon(self.flush)
+        else:
+            soon(self._loop, self.flush)  # where the loop is closed, what is triggered waits for those who come
 
     def flush(self) -> None:
         """Wake the subscribers of all that was triggered."""
@@ -40,24 +45,23 @@ class Fanout:
 
     def finish(self) -> None:
         """Wake them in one go, however many: the connections are about to be closed."""
-        for subscription in chain(self._left, self._store.take_changed()):
-            subscription.owner.mark_stale(subscription)
-            subscription.owner.wake()
+        self._left.extend(self._news())
+        while self._left:
+            self._left.popleft().send(sys.maxsize)
+
+    def _news(self) -> list[Spread]:
+        return [Spread(versions, iter(subscriptions)) for versions, subscriptions in self._store.take_news()]
 
     def _run(self) -> None:
         deadline = self._loop.time() + SLICE
         while True:
-            for count, subscription in enumerate(self._left, 1):
-                subscription.owner.mark_stale(subscription)
-                subscription.owner.wake()
-                if count % CHUNK == 0 and self._loop.time() > deadline:
-                    break
-            else:
-                changed = self._store.take_changed()
-                if not changed:
+            if not self._left:
+                self._left.extend(self._news())
+                if not self._left:
                     self._is_running = False
                     return
-                self._left = iter(changed)
+            if self._left[0].send(CHUNK):
+                self._left.popleft()
             if self._loop.time() > deadline:
                 self._loop.call_soon(self._run)
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
@@ -73,6 +73,35 @@ async def in_time(result: Awaitable[Any], meter: Meter, limit: str, past: Error)
             raise
         meter.met(limit)
         raise past from None
+
+
+class Flushes(Protocol):
+    """Who has something to send."""
+
+    def flush(self) -> None:
+        """Send it."""
+
+
+class Turn:
+    """Those who have something to send at the end of a turn of the loop: they all do it then.
+
+    Answers are written together, as each write may wake whoever waits for it, which costs more than the write.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due: list[Flushes] = []
+
+    def add(self, sender: Flushes) -> None:
+        """Have somebody flushed."""
+        if not self._due:
+            self._loop.call_soon(self._end)
+        self._due.append(sender)
+
+    def _end(self) -> None:
+        due, self._due = self._due, []
+        for sender in due:
+            sender.flush()
 
 
 class Deferred:

@@ -18,6 +18,9 @@ TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_
 class Sender(Protocol):
     """Who sends over an outlet; called on the loop."""
 
+    def full(self) -> None:
+        """There is no room."""
+
     def writable(self) -> None:
         """There is room again."""
 
@@ -122,6 +125,7 @@ class Outlet:
     def pause(self) -> None:
         """There is no room: what waits is to be taken, in whatever way it was written."""
         self.is_paused = True
+        self.sender.full()
         self._stalls.watch(self)
 
     def leave(self) -> None:
@@ -136,6 +140,7 @@ class Outlet:
     def lose(self) -> None:
         """The connection is gone."""
         self.is_lost = True
+        self._stalls.forget(self)
         self.sender.lost()
 
 

@@ -7,6 +7,7 @@ import datetime
 import enum
 import json
 import math
+import tracemalloc
 import uuid
 from collections import OrderedDict, defaultdict, namedtuple
 from dataclasses import dataclass
@@ -252,6 +253,19 @@ def test_no_bytes_of_the_caller_are_shared() -> None:
     data = codec.encode(value)
     value['a'].append(2)
     assert data == b'{"a":[1]}'
+
+
+@pytest.mark.parametrize('value', [1, 'x' * 100, 'x' * 10_000, [1] * 10_000], ids=['number', 'text', 'long', 'list'])
+def test_memory(value: Any) -> None:
+    """What is encoded, and may be kept for long, takes as much memory as it is long."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [codec.encode(value) for _ in range(100)]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken / len(kept) < len(kept[0]) + 200
 
 
 # --- frames ---

@@ -22,6 +22,7 @@ PURE = frozenset(
         'functools',
         'inspect',
         'ipaddress',
+        'itertools',
         'json',
         'math',
         're',
@@ -39,8 +40,9 @@ LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 
 PARTS = {
     'webshoes.transports.body': {'webshoes.transports.http'},
-    'webshoes.transports.ready': {'webshoes.transports.http'},
+    'webshoes.transports.heads': {'webshoes.transports.http'},
     'webshoes.transports.http_connection': {'webshoes.transports.server'},
+    'webshoes.transports.http_lane': {'webshoes.transports.http_connection'},
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},
     'webshoes.transports.peer': {'webshoes.transports.websocket'},
 }  # of faces, and who may import each

@@ -1,30 +1,36 @@
-"""What the fuzzers share: a server in a process of its own, mutations, the pace, and the verdict."""
+"""What the fuzzers share: a server in a process of its own, and mutations."""
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
+import os
 import random
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 PATIENCE = 60.0  # seconds in which a server that is well has answered, and let go of what has ended
-GROWTH = 1.1  # of its memory after it was warm
 
 
 class Server:
-    """The server that is fuzzed."""
+    """The server that is fuzzed.
 
-    def __init__(self) -> None:
+    Args:
+        loop: `'asyncio'` or `'uvloop'`.
+    """
+
+    def __init__(self, loop: str) -> None:
+        # asyncio reads into 256 KiB at a time. Once such a buffer was freed, glibc takes the next ones from its heap,
+        # where what is left of each makes holes: it grows, while nothing is held. Set, this limit stays as it is.
+        environ = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '131072'} if loop == 'asyncio' else None
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name('server.py'))],
+            [sys.executable, '-m', 'test.fuzz.server', loop],
+            cwd=Path(__file__).parent.parent.parent,
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -35,10 +41,10 @@ class Server:
         assert self._process.stdout is not None
         return self._process.stdout.readline() or sys.exit('the server has died')
 
-    def state(self) -> dict[str, Any]:
-        """How it stands."""
+    def state(self, collect: bool = False) -> dict[str, Any]:
+        """How it stands, if need be after its garbage was collected."""
         assert self._process.stdin is not None
-        self._process.stdin.write('\n')
+        self._process.stdin.write('collect\n' if collect else '\n')
         self._process.stdin.flush()
         return json.loads(self._line())  # type: ignore[no-any-return]
 
@@ -86,53 +92,3 @@ def drain(connection: socket.socket) -> None:
     with suppress(ConnectionError):
         while connection.recv(65536):
             pass
-
-
-def main(what: str, fuzz: Callable[[Server, random.Random, int], int]) -> None:
-    """Fuzz, and tell how it went.
-
-    Args:
-        what: what is counted.
-        fuzz: sends up to so many, and returns how many there were.
-    """
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--count', type=int, default=2000)
-    parser.add_argument('--seed', type=int, default=1)
-    parser.add_argument(
-        '--slack', type=int, default=0, help='MiB that memory may grow besides: a short run warms nothing'
-    )
-    args = parser.parse_args()
-    rng, server, started = random.Random(args.seed), Server(), time.monotonic()
-    done, told, warm = 0, started, 0
-    tasks = server.tasks()
-    print(f'{args.count} {what}, seed {args.seed}', flush=True)
-    while done < args.count:
-        done += fuzz(server, rng, args.count - done)
-        if not warm and done >= args.count / 2:
-            warm = server.state()['rss']
-        if (now := time.monotonic()) - told >= 1:
-            told = now
-            print(f'  {done:7} {what}   {done / (now - started):6.0f} a second', flush=True)
-    deadline = time.monotonic() + PATIENCE
-    while (state := server.state())['connections'] or server.tasks() > tasks:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    left, state = server.tasks() - tasks, server.state()
-    server.close()
-    troubles = [
-        *state['errors'],
-        *([f'{state["connections"]} connections are left'] if state['connections'] else []),
-        *([f'{left} tasks are left'] if left > 0 else []),
-        *(
-            [f'memory grew from {warm} to {state["rss"]} KiB']
-            if state['rss'] > warm * GROWTH + args.slack * 1024
-            else []
-        ),
-    ]
-    seconds = time.monotonic() - started
-    print(*(f'  TROUBLE: {trouble}' for trouble in troubles), sep='\n', end='\n' if troubles else '')
-    verdict = 'again with the same seed' if troubles else 'the server is well'
-    memory = f'{warm / 1024:.0f} MiB when warm, {state["rss"] / 1024:.0f} at the end'
-    print(f'{done} {what} in {seconds:.0f} s, {memory}, nothing left: {verdict}' if not troubles else f'{verdict}')
-    sys.exit(bool(troubles))

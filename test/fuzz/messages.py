@@ -1,17 +1,12 @@
-#!/usr/bin/env python3
-"""Mutated messages over WebSocket: `python3 test/fuzz/messages.py --count 100000 --seed 1`."""
+"""Mutated messages over WebSocket."""
 
 from __future__ import annotations
 
 import random
-import sys
 from contextlib import suppress
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from test.faces import raw_frame, upgrade
-from test.fuzz.harness import Server, drain, main, mutate
+from test.fuzz.harness import Server, drain, mutate
 
 EACH = 100  # messages of one connection
 LAST = b'{"cmd":"fuzz/echo","q":{"r":"end of it"}}'  # which waits for its turn
@@ -79,7 +74,3 @@ def fuzz(server: Server, rng: random.Random, most: int) -> int:
             connection.sendall(raw_frame(b'\x03\xe8', 0x88))
         drain(connection)
     return count
-
-
-if __name__ == '__main__':
-    main('messages', fuzz)

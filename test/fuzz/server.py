@@ -1,5 +1,7 @@
-#!/usr/bin/env python3
-"""The server that is fuzzed: it tells its port, and for each line that it reads, how it stands."""
+"""The server that is fuzzed: it tells its port, and for each line that it reads, how it stands.
+
+`collect` has its garbage collected before.
+"""
 
 from __future__ import annotations
 
@@ -65,19 +67,26 @@ def resident() -> int:
 
 
 def main() -> None:
-    """Serve until there are no more lines."""
+    """Serve, on the loop that is asked for, until there are no more lines."""
     warnings.simplefilter('ignore')  # aiohttp's, of headers that are odd
     errors = Errors()
     logging.getLogger().addHandler(errors)
     logging.getLogger('webshoes').addHandler(logging.NullHandler())
     limits = ws.Limits(header_timeout=2.0, body_timeout=2.0, slow_handler=None, max_ws_msg_size=100_000)
-    wsa = ws.WebShoesApp('127.0.0.1', 0, limits=limits)
+    wsa = ws.WebShoesApp('127.0.0.1', 0, limits=limits, loop=sys.argv[1])  # type: ignore[arg-type]
     fm = {'echo': echo, 'fail': fail, 'wait': wait, 'thread': thread, 'trigger': trigger, 'tasks': tasks}
     wsa.register('fuzz', 'cmd', 'q', 'evt', 'r', fm)
     with wsa:
         print(wsa.port, flush=True)
-        for _ in sys.stdin:
-            state = {'rss': resident(), 'connections': len(wsa.connections), 'errors': errors.lines[:10]}
+        for line in sys.stdin:
+            if line.strip() == 'collect':
+                gc.collect()
+            state = {
+                'rss': resident(),
+                'blocks': sys.getallocatedblocks(),
+                'connections': len(wsa.connections),
+                'errors': errors.lines[:10],
+            }
             print(json.dumps(state), flush=True)
 
 

@@ -1,19 +1,14 @@
-#!/usr/bin/env python3
-"""Mutated bytes on raw sockets, HTTP and frames: `python3 test/fuzz/streams.py --count 20000 --seed 1`."""
+"""Mutated bytes on raw sockets: HTTP and frames."""
 
 from __future__ import annotations
 
 import random
 import socket
 import struct
-import sys
 from contextlib import suppress
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from test.faces import raw_frame, upgrade
-from test.fuzz.harness import Server, drain, main, mutate
+from test.fuzz.harness import Server, drain, mutate
 
 BODY = (
     b'--b\r\nContent-Disposition: form-data; name="f"; filename="n"\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n'
@@ -77,7 +72,3 @@ def fuzz(server: Server, rng: random.Random, most: int) -> int:
             connection.shutdown(socket.SHUT_WR)
             drain(connection)
     return 1
-
-
-if __name__ == '__main__':
-    main('streams', fuzz)

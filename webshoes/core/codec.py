@@ -67,7 +67,8 @@ def encode_sorted(value: Any) -> bytes:
 
 def _encode(value: Any, option: int) -> bytes:
     try:
-        return orjson.dumps(value, _default, option)
+        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
+        return b''.join((orjson.dumps(value, _default, option), b''))
     except TypeError as exc:
         return _encode_slowly(value, option, exc)
 

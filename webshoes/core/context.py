@@ -14,18 +14,31 @@ MakesConnection = Connection | Callable[[Any], Connection]
 """A connection, or what makes one of a request."""
 
 
+class Later(Struct, frozen=True):
+    """What is made when it is first asked for, as it seldom is."""
+
+    make: Callable[[], Any]
+
+
 class Scope:
     """What all calls of one connection share; over plain HTTP there is one for each request."""
 
-    __slots__ = ('_conn', '_session', 'opts', 'req', 'ws', 'wsa')
+    __slots__ = ('_conn', '_req', '_session', 'opts', 'ws', 'wsa')
 
     def __init__(self, *, req: Any, opts: Bag, wsa: Any, ws: Any, conn: MakesConnection) -> None:
-        self.req = req
+        self._req = req
         self.opts = opts
         self.wsa = wsa
         self.ws = ws
-        self._conn = conn  # of a plain request it is made when it is first asked for, as it seldom is
+        self._conn = conn
         self._session: Bag | None = None
+
+    @property
+    def req(self) -> Any:
+        """The aiohttp request."""
+        if type(self._req) is Later:
+            self._req = self._req.make()
+        return self._req
 
     @property
     def conn(self) -> Connection:

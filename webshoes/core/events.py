@@ -19,6 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from itertools import islice
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +31,8 @@ from webshoes.core.limits import Limits
 from webshoes.core.names import Since
 
 Owner = TypeVar('Owner')
+NEWS = 128  # versions of an event that are sent to all who lack them in one go
+
 _Trigger = tuple[str, float, bytes, Callable[[int], None], bool]
 
 
@@ -40,7 +43,11 @@ class Version(Struct, frozen=True):
     t: float
     data: bytes
     end: int
-    mark: bytes  # the version and the time as they stand in a push
+
+    @property
+    def mark(self) -> bytes:
+        """The version and the time as they stand in a push."""
+        return b',"ver":%d,"t":%b' % (self.ver, codec.encode(self.t))
 
 
 class Push(Struct, frozen=True):
@@ -68,6 +75,7 @@ class Subscription(Struct, Generic[Owner], eq=False):
         cursor: the version that was last sent.
         announce: whether the next push has to tell the epoch, a history that is new to the client.
         stale: the owner's mark that it is to be looked at.
+        is_live: the owner's mark that it has not ended.
         head, key: how each of its pushes begins, and what stands before the value: JSON.
     """
 
@@ -79,6 +87,7 @@ class Subscription(Struct, Generic[Owner], eq=False):
     cursor: int = 0
     announce: bool = False
     stale: bool = False
+    is_live: bool = False
     head: bytes = b''
     key: bytes = b''
 
@@ -196,15 +205,14 @@ class Store:
     def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None], only_first: bool) -> None:
         """One step after which all is well, whatever exception a signal handler raises between any two of them."""
         event = self._event(name)
-        last = event.log[-1] if event.log else Version(0, t, b'', 0, b'')
+        last = event.log[-1] if event.log else Version(0, t, b'', 0)
         is_new = not last.ver or not (only_first or (event.distinct and _is_same(data, last.data)))
         if is_new:
             if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
                 if not self._changed:
                     self.wake()
                 self._changed[name] = None
-            mark = b',"ver":%d,"t":%b' % (last.ver + 1, codec.encode(t))
-            event.log.append(Version(last.ver + 1, t, data, last.end + len(data), mark))
+            event.log.append(Version(last.ver + 1, t, data, last.end + len(data)))
             self._trim(event)
         done(event.ver)
 
@@ -268,6 +276,13 @@ class Store:
             changed, self._changed = self._changed, {}
             events = (self._events.get(name) for name in changed)
             return [subscription for event in events if event is not None for subscription in event.subscriptions]
+
+    def take_news(self) -> list[tuple[list[Version], list[Subscription[Any]]]]:
+        """As `take_changed`, event by event, each with its newest versions."""
+        with self.lock:
+            changed, self._changed = self._changed, {}
+            events = [event for event in map(self._events.get, changed) if event is not None and event.log]
+            return [([*islice(reversed(event.log), NEWS)][::-1], [*event.subscriptions]) for event in events]
 
     def _event(self, name: str) -> _Event:
         event = self._events.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TEXT, BINARY, PING, PONG = 1, 2, 9, 10
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SHORT = tuple(bytes((0x80 | TEXT, size)) for size in range(126))  # headers of texts, by their size
 
 

@@ -37,6 +37,7 @@ class Handler(Function, frozen=True):
     bind: Bind
     methods: frozenset[str] | None
     is_page: bool
+    is_plain: bool  # runs at once and to its end: neither in a thread, nor as a coroutine
 
     def takes(self, method: str) -> bool:
         """Whether the handler takes this HTTP method."""
@@ -117,7 +118,9 @@ def compile_handler(fn: Any, where: str) -> Handler:
     if _is_generator(fn):
         raise TypeError(f"'{where}' is a generator: streaming is not there yet, return a list or trigger events")
     bind = binder(_annotation(fn, _parameters(fn, f"'{where}'", 'ctx, q'), where))
-    return Handler(fn, where, is_threaded(fn), bind, getattr(fn, _METHODS, None), getattr(fn, _PAGE, False))
+    methods, is_page = getattr(fn, _METHODS, None), getattr(fn, _PAGE, False)
+    is_plain = not is_threaded(fn) and not inspect.iscoroutinefunction(fn)
+    return Handler(fn, where, is_threaded(fn), bind, methods, is_page, is_plain)
 
 
 def compile_function(fn: Any, where: str, usage: str) -> Function:

@@ -7,8 +7,6 @@ from typing import Any
 
 from webshoes.core.limits import Limits, over
 
-USUAL = ('keepalive_timeout', 'ping_interval')  # silence is no client's fault, and not counted
-
 
 class Meter:
     """The limits of one app, and how often each was met.
@@ -19,7 +17,7 @@ class Meter:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._met = dict.fromkeys((limit.name for limit in fields(Limits) if limit.name not in USUAL), 0)
+        self._met = dict.fromkeys((limit.name for limit in fields(Limits)), 0)
 
     def over(self, name: str, count: float) -> bool:
         """Whether a count is past a limit; if it is, that is counted."""

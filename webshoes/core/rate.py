@@ -17,21 +17,23 @@ class Rate:
     Args:
         meter: the limits.
         clock: monotonic seconds.
-        give_up: called when a connection went on for `PATIENCE`.
     """
 
-    __slots__ = ('_at', '_clock', '_give_up', '_left', '_meter', '_refused')
+    __slots__ = ('_at', '_clock', '_left', '_meter', '_refused')
 
-    def __init__(self, meter: Meter, clock: Callable[[], float], give_up: Callable[[], None]) -> None:
+    def __init__(self, meter: Meter, clock: Callable[[], float]) -> None:
         self._meter = meter
         self._clock = clock
-        self._give_up = give_up
         self._left = float('inf')
         self._at = 0.0
         self._refused = (0.0, 0.0)  # since when, and when last
 
-    def check(self) -> None:
+    def check(self, give_up: Callable[[], None]) -> None:
         """Take a call out of the bucket.
+
+        Args:
+            give_up: called when the connection went on for `PATIENCE`. It is not kept: a connection that its own
+                bucket holds on to would be let go of by the garbage collector only.
 
         Raises:
             Error: 429, it is empty.
@@ -51,5 +53,5 @@ class Rate:
         since = now if now - last > PAUSE or not last else since
         self._refused = since, now
         if now - since >= PATIENCE:
-            self._give_up()
+            give_up()
         raise Error(429, f'This connection may make {rate:g} calls a second')

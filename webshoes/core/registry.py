@@ -290,7 +290,7 @@ class Registry:
             return
         entry, handler = match.entry, match.target
         key = path[1:] if entry.sub == '*' else path[1:].partition('/')[2]
-        if not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+        if handler.is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
             methods = frozenset(method for method in ('GET', 'POST') if handler.takes(method))
             paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
 

@@ -6,7 +6,6 @@ take(size)     ◄── replies in the order they came to be, then what the sub
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -44,6 +43,25 @@ class Session:
         close_code, close_reason: with what the connection is to be closed, once there is a code.
     """
 
+    __slots__ = (
+        '_arrived',
+        '_calls',
+        '_counts',
+        '_dispatcher',
+        '_high',
+        '_limits',
+        '_now',
+        '_on',
+        '_rate',
+        '_registry',
+        '_scope',
+        '_stopping',
+        'close_code',
+        'close_reason',
+        'feed',
+        'is_dry',
+    )
+
     def __init__(
         self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
     ) -> None:
@@ -56,9 +74,9 @@ class Session:
         self._scope = ctx.scope
         self._counts = services.limits.max_rate is not None
         self.feed = Feed(services, ctx, wake, wake_soon)
-        self._arrived: deque[tuple[Any, int]] = deque()  # messages of a frame that are not looked at yet
+        self._arrived: list[tuple[Any, int]] = []  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
-        self._rate = Rate(services.meter, services.dispatcher.clock, self._too_fast)
+        self._rate = Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
         self.close_code: int | None = None
@@ -112,7 +130,7 @@ class Session:
         """Do what is to be done, as far as there is room for the answers."""
         self._calls.advance()
         while self._arrived and self._has_room():
-            self._in_turn(*self._arrived.popleft())
+            self._in_turn(*self._arrived.pop(0))
 
     def _in_turn(self, message: Any, size: int) -> None:
         """Handle a message now, or after the one without `tid` that is being answered."""
@@ -177,7 +195,7 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
-        self._rate.check()
+        self._rate.check(self._too_fast)
         command = message[field]
         match = self._find(field, command)
         q = match.entry.q

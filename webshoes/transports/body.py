@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -17,13 +17,6 @@ from webshoes.headers import CHARSETS
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 PLAIN = re.compile(r"[A-Za-z0-9_.~&=,:/@!$'()*;?-]*").fullmatch  # a query in which nothing is escaped
-
-
-class AtOnce(Protocol):
-    """A request that tells whether its body is here."""
-
-    def read_at_once(self) -> bytes | None:
-        """The body if it is here, and read as it should be; `None` leaves it to `read`."""
 
 
 Parameters = tuple[dict[str, Any], dict[str, list[Any]]]
@@ -62,22 +55,24 @@ async def parameters(request: web.BaseRequest, meter: Meter) -> Parameters:
     return {**{name: text[0] for name, text in texts.items()}, **body}, texts
 
 
-def plain_parameters(request: web.BaseRequest, query: str, limits: Limits) -> Parameters | None:
-    """The same, where they are here already and read at a glance: a plain query, or a JSON body; else `None`.
+def plain_parameters(query: str, data: bytes | None, limits: Limits) -> Parameters | None:
+    """The parameters of a plain query, or of a JSON body; `None` where it takes more to read them.
+
+    Args:
+        query: as it was sent.
+        data: the body, `None` where there is none.
+        limits: the app's.
 
     Raises:
-        Error: 400, the body is not what it says; 413, it is too large.
+        Error: 400, the body is not what it says.
     """
-    if not request.body_exists:
-        if not query:
-            return {}, {}
-        if PLAIN(query) is None or over(query.count('&') + 1, limits.max_fields):
-            return None
-        return _plain_query(query)
-    if query or request.headers.get('Content-Type') != 'application/json':
+    if data is not None:
+        return None if query else (_object(data), {})
+    if not query:
+        return {}, {}
+    if PLAIN(query) is None or over(query.count('&') + 1, limits.max_fields):
         return None
-    data = cast(AtOnce, request).read_at_once()
-    return (_object(data), {}) if data is not None else None
+    return _plain_query(query)
 
 
 def _plain_query(query: str) -> Parameters:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
-from aiohttp import HttpVersion11, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
+from aiohttp.http import RawRequestMessage
+from msgspec import Struct
 
 from webshoes.core import codec
 from webshoes.core.access import Asking
 from webshoes.core.calls import TOO_LONG
 from webshoes.core.connection import Connection
-from webshoes.core.context import Context, MakesConnection, Scope
+from webshoes.core.context import Context, Later, MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler
+from webshoes.core.limits import over
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
 from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.loops import in_time, soon
 from webshoes.transports.body import check_query, parameters, plain_parameters
-from webshoes.transports.ready import Heads
+from webshoes.transports.heads import Heads
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
@@ -66,6 +70,14 @@ class Events(Protocol):
         """End all streams, in so many seconds."""
 
 
+class Done(Struct, frozen=True):
+    """A call that was run: where it went, and what it gave or raised."""
+
+    match: Match
+    result: Any
+    exc: BaseException | None
+
+
 class Http:
     """Answers HTTP requests.
 
@@ -82,7 +94,7 @@ class Http:
         registry: Registry,
         dispatcher: Dispatcher,
         meter: Meter,
-        scope: Callable[[web.BaseRequest, MakesConnection], Scope],
+        scope: Callable[[web.BaseRequest | Later, MakesConnection], Scope],
         guard: Guard,
         files: Files,
         events: Events,
@@ -131,37 +143,61 @@ class Http:
         except BaseException as exc:
             return self._readable(asking, self._error(exc, match, request, asking))
 
-    def serve_at_once(self, request: web.BaseRequest) -> web.StreamResponse | Awaitable[web.StreamResponse] | None:
-        """As `serve`, in one step instead of many, for what most requests come to; `None` where nothing was done.
+    def serve_at_once(
+        self, message: RawRequestMessage, payload: StreamReader, request: Callable[[bytes | None], web.BaseRequest]
+    ) -> bytes | Done | None:
+        """As `serve`, in one step instead of many, for what most requests come to.
 
-        They go where one went before, of a handler, and there is nothing about them that needs a closer look.
+        They go where one went before, and there is nothing about them that needs a closer look.
+
+        Args:
+            message: the head of the request.
+            payload: its body.
+            request: makes the whole request, of which the body was read.
+
+        Returns:
+            The answer; what is left to do, by `finish`; or `None` where nothing was done.
         """
-        path, _, query = request.raw_path.partition('?')
+        path, _, query = message.path.partition('?')
         known = self._registry.paths.get(path)
-        if known is None or not known.is_so or request.method not in known.methods:
+        if known is None or not known.is_so or message.method not in known.methods:
             return None
-        if not self._guard.passes(request.headers) or request.version is not HttpVersion11 or not request.keep_alive:
+        if message.should_close or message.upgrade or message.version is not HttpVersion11:
             return None
+        data: bytes | None = None
+        if 'Expect' in message.headers or not self._guard.passes(message.headers):
+            return None
+        if payload is not EMPTY_PAYLOAD:
+            is_json = message.headers.get('Content-Type') == 'application/json' and not message.compression
+            is_here = payload.is_eof() and not over(payload.total_bytes, self._limits.max_body_size)
+            if query or not is_json or not is_here or payload.exception() is not None:
+                return None
+            data = payload.read_nowait()
         try:
-            found = plain_parameters(request, query, self._limits)
+            found = plain_parameters(query, data, self._limits)
             if found is None:
                 return None
-            ctx = Context(self._scope(request, self._connection), path, None, request.method)
-            result = self._dispatcher.call(known.match, ctx, *found)
+            ctx = Context(self._scope(Later(partial(request, data)), self._connection), path, None, message.method)
+            result = copy_context().run(self._dispatcher.call, known.match, ctx, *found)  # as a task would
             if type(result) in AT_ONCE:
                 return self._heads.answer(codec.encode(result))
         except BaseException as exc:
-            asking = asking_of(request.headers)
-            return self._readable(asking, self._error(exc, known.match, request, asking))
-        return self._finish(request, known.match, result)
+            return Done(known.match, None, exc)
+        return Done(known.match, result, None)
 
-    async def _finish(self, request: web.BaseRequest, match: Match, result: Any) -> web.StreamResponse:
-        """What follows the call of a handler, where it could not be answered at once."""
+    async def finish(self, request: web.BaseRequest, done: Done) -> web.StreamResponse:
+        """What follows the call of a handler, where it could not be answered at once.
+
+        Raises:
+            web.HTTPException: a redirect.
+        """
         asking = asking_of(request.headers)
         try:
-            return self._readable(asking, await self._rest(request, result))
+            if done.exc is not None:
+                raise done.exc
+            return self._readable(asking, await self._rest(request, done.result))
         except BaseException as exc:
-            return self._readable(asking, self._error(exc, match, request, asking))
+            return self._readable(asking, self._error(exc, done.match, request, asking))
 
     async def _serve(self, request: web.BaseRequest, asking: Asking, match: Match | None) -> web.StreamResponse:
         entry = self._registry.find_events(request.path) if request.method in ('GET', 'HEAD') else None

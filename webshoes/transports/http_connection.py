@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
-from webshoes.core.limits import over
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
 from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
+from webshoes.loops import Turn
 from webshoes.outlet import Outlet
+from webshoes.transports import http_lane
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
+BROKEN = b'\xff\xff'  # no frame: the reader refuses it with 1002, as it should one that is not masked
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 
 
@@ -30,20 +35,12 @@ class Request(web.BaseRequest):
     """A request whose forms are read in charsets that are sent, each part of them."""
 
     _was_counted = False  # among those over a limit
-    _whole: bytes | None = None  # the body, where it was read at once
-
-    def read_at_once(self) -> bytes | None:
-        """The body if it is here, and within its limit."""
-        content, limits = self.content, cast(HttpConnection, self.protocol).meter.limits
-        is_here = content.is_eof() and content.exception() is None
-        if self._whole is None and is_here and not over(content.total_bytes, limits.max_body_size):
-            self._whole = content.read_nowait()
-        return self._whole
+    whole: bytes | None = None  # the body, where it was read before this was made
 
     async def read(self) -> bytes:
         """The body."""
-        if self._whole is not None:
-            return self._whole
+        if self.whole is not None:
+            return self.whole
         with self._counted():
             return await super().read()
 
@@ -82,8 +79,10 @@ class _Part(BodyPartReader):
 class HttpConnections(web.Server):
     """aiohttp's server, its connections ours: counted, known until they are really gone, and given up when too slow."""
 
-    def __init__(self, handler: Serve, meter: Meter, **settings: Any) -> None:
+    def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, **settings: Any) -> None:
         super().__init__(handler, **settings)
+        self.at_once: AtOnce | None = at_once
+        self.turn = Turn()
         self.meter = meter
         self.transports: dict[asyncio.Transport, Any] = {}  # and their sockets
         self.addresses: dict[str, int] = {}  # connections of each
@@ -104,6 +103,10 @@ class HttpConnections(web.Server):
         if self.meter.over('max_connections_per_address', self.addresses.get(address, 0) + 1):
             return Error(429, 'This address has too many connections')
         return None
+
+    def stop_answering(self) -> None:
+        """Have all requests served by tasks."""
+        self.at_once = None
 
     def stop_watching(self) -> None:
         """End what looks at slow clients."""
@@ -131,8 +134,10 @@ class HttpConnection(web.RequestHandler):
 
     __slots__ = (
         '_address',
+        '_answers',
         '_body',
         '_counts',
+        '_done',
         '_known',
         '_rate',
         '_request',
@@ -149,9 +154,13 @@ class HttpConnection(web.RequestHandler):
         self._known: asyncio.Transport | None = None  # as long as it is let in
         self._request: web.BaseRequest | None = None  # that is being served
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
-        self._rate = Rate(server.meter, self._loop.time, self.force_close)
+        self._rate = Rate(server.meter, self._loop.time)
         self._counts = server.meter.limits.max_rate is not None
         self._take_frames: Callable[[bytes], object] | None = None
+        self._answers: list[bytes] = []  # to be sent at the end of the turn
+        self._done: Any = None  # what is left to do of the request that is served next
+        if http_lane.IS_OPEN and not self._counts:
+            self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
 
@@ -181,6 +190,9 @@ class HttpConnection(web.RequestHandler):
             del self._server.addresses[self._address]
         self._server.heads.pop(self, None)
         self._server.bodies.pop(self, None)
+        if self._request is None:
+            self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
+        self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
         self._take_frames = None  # or what came of a message is held until Python looks for garbage
         if self.outlet is not None:
@@ -200,10 +212,55 @@ class HttpConnection(web.RequestHandler):
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
 
+    def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
+        """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
+        at_once, waiter = self._server.at_once, self._waiter
+        is_waiting = not self._request_count or (waiter is not None and not waiter.done())
+        if at_once is None or not is_waiting or self._messages or self.writing_paused:
+            return messages
+        for number, (message, payload) in enumerate(messages):
+            answer = at_once(message, payload, partial(self._make_request, message, payload))
+            if type(answer) is not bytes:
+                if self._known is None or self._known.is_closing():  # by the handler itself
+                    return []
+                self._done = answer
+                self.flush()  # before what is answered later
+                return messages[number:]
+            if not self._answers:
+                self._server.turn.add(self)
+            self._answers.append(answer)
+            cast(Any, self._parser).message_consumed()
+        self._server.heads.pop(self, None)
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        return []
+
+    def _make_request(self, message: RawRequestMessage, payload: StreamReader, data: bytes | None) -> web.BaseRequest:
+        task: Any = None  # it is served by none
+        request = self._server.request_factory(message, payload, self, StreamWriter(self, self._loop), task)
+        cast(Request, request).whole = data
+        return request
+
+    def take_done(self) -> Any:
+        """What is left to do of the request that is being served, `None` where nothing was done."""
+        done, self._done = self._done, None
+        return done
+
+    def flush(self) -> None:
+        """Send what was answered."""
+        if self._answers and self._known is not None and not self._known.is_closing():
+            self._known.write(b''.join(self._answers))
+        self._answers.clear()
+
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""
         super().set_parser(parser, data_received_cb)
-        self._take_frames = parser.feed_data
+
+        def take_first(data: bytes) -> None:
+            self._take_frames = parser.feed_data
+            is_masked = len(data) < 2 or data[1] & 0x80  # aiohttp does not look, and RFC 6455 section 5.1 asks for it
+            parser.feed_data(data if is_masked else BROKEN)
+
+        self._take_frames = take_first
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.
@@ -217,7 +274,7 @@ class HttpConnection(web.RequestHandler):
         if not body.is_eof():
             self._server.bodies[self] = self.received, self._loop.time()
         if self._counts:
-            self._rate.check()
+            self._rate.check(self.force_close)
 
     def end(self) -> None:
         """It was served."""
@@ -239,6 +296,13 @@ class HttpConnection(web.RequestHandler):
         """Whether bytes are taken, and it is not we who hold them up."""
         return self._known is not None and not self._known.is_closing() and self._known.is_reading()
 
+    def force_close(self) -> None:
+        """End it now; aiohttp does so where nothing came for long after the last request."""
+        is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
+        if not is_ending and self._request is None and self._loop.time() >= self._next_keepalive_close_time:
+            self.meter.met('keepalive_timeout')
+        super().force_close()
+
     def give_up_head(self) -> None:
         """The head of a request took too long."""
         self._server.heads.pop(self, None)
@@ -254,8 +318,9 @@ class HttpConnection(web.RequestHandler):
         self._loop.call_later(ANSWER, self.force_close)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a failure, unless it is a body that does not come, which its client was told."""
-        if not isinstance(kw.get('exc_info'), Error):  # pragma: no cover  # what else fails was met before
+        """Log a failure, unless a body did not come, or nobody read it and it is not compressed as it says."""
+        known = isinstance(kw.get('exc_info'), (Error, web.RequestPayloadError))
+        if not known:  # pragma: no cover  # what else fails was met before
             super().log_exception(*args, **kw)
 
     def pause_writing(self) -> None:

@@ -14,10 +14,10 @@ Either way the slow lane, aiohttp's public API, carries everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 try:
     from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
@@ -25,9 +25,22 @@ except ImportError:  # pragma: no cover  # an aiohttp of another make
     WebSocketDataQueue = WebSocketReader = object  # type: ignore[assignment]
 
 Take = Callable[[Any], bool]
-Rest = Callable[[], Awaitable[None]]
-SlowLane = web.WebSocketResponse[Literal[False]]
-"""A WebSocket on aiohttp's public API alone."""
+
+
+class SlowLane(web.WebSocketResponse[Literal[False]]):
+    """A WebSocket on aiohttp's public API alone.
+
+    Attributes:
+        on_close: called when it begins to be closed.
+    """
+
+    on_close: Callable[[], None] | None = None
+
+    async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
+        """Close it."""
+        if self.on_close is not None:
+            self.on_close()
+        return await super().close(code=code, message=message, drain=drain)
 
 
 class Lane(WebSocketDataQueue):
@@ -35,13 +48,11 @@ class Lane(WebSocketDataQueue):
 
     Attributes:
         take: takes a message at once, or says that it cannot be.
-        rest: waits until all that was taken is answered.
     """
 
     def __init__(self, protocol: Any, limit: int, loop: Any) -> None:
         super().__init__(protocol, limit, loop=loop)
         self.take: Take | None = None
-        self.rest: Rest | None = None
         self._queued = 0
 
     def feed_data(self, message: Any, size: int) -> None:
@@ -49,6 +60,10 @@ class Lane(WebSocketDataQueue):
         if self._queued or self.take is None or not self.take(message):
             self._queued += 1
             super().feed_data(message, size)
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        """What came is no frame: the last message. As an exception it would have `receive` close in haste."""
+        self.feed_data(WSMessage(WSMsgType.ERROR, exc, None), 0)
 
     async def read(self) -> Any:
         """The next message of the queue."""
@@ -58,7 +73,7 @@ class Lane(WebSocketDataQueue):
 
 
 class FastLane(SlowLane):
-    """A WebSocket whose messages go over a lane, until it is closed."""
+    """A WebSocket whose messages go over a lane."""
 
     lane: Lane | None = None
 
@@ -70,23 +85,11 @@ class FastLane(SlowLane):
     def _reader(self, queue: Any) -> None:
         self.lane = Lane(queue._protocol, queue._limit // 2, asyncio.get_running_loop())
 
-    async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
-        """Close it; where that is for what cannot be read, what was taken before is answered before."""
-        if self.lane is not None and self.lane.exception() is not None and self.lane.rest is not None:
-            await self.lane.rest()
-        close_lane(self)
-        return await super().close(code=code, message=message, drain=drain)
 
-
-def open_lane(ws: SlowLane, take: Take | None, rest: Rest | None) -> None:
-    """Have messages taken where their bytes arrive, if there is a lane."""
+def open_lane(ws: SlowLane, take: Take | None) -> None:
+    """Have messages taken where their bytes arrive, if there is a lane; `None` ends that."""
     if isinstance(ws, FastLane) and ws.lane is not None:
-        ws.lane.take, ws.lane.rest = take, rest
-
-
-def close_lane(ws: SlowLane) -> None:
-    """Have no more messages taken where their bytes arrive."""
-    open_lane(ws, None, None)
+        ws.lane.take = take
 
 
 def _is_open() -> bool:

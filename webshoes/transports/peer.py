@@ -13,9 +13,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from webshoes.core import frames
 from webshoes.core.services import Services
 from webshoes.core.session import Session
-from webshoes.loops import soon
+from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
-from webshoes.transports.lane import SlowLane, close_lane, open_lane
+from webshoes.transports.lane import SlowLane, open_lane
 
 TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
@@ -24,28 +24,6 @@ GIVE_UP = 2.0  # seconds in which its close is taken and answered
 TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
 NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
 LAST = 4999  # code there is
-
-
-class Turn:
-    """The peers to which something is to be sent at the end of a turn of the loop: all of them at once.
-
-    Answers are written together, for each write may wake whoever waits for it, which costs more than the write.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._due: list[Peer] = []
-
-    def add(self, peer: Peer) -> None:
-        """Have a peer flushed."""
-        if not self._due:
-            self._loop.call_soon(self._end)
-        self._due.append(peer)
-
-    def _end(self) -> None:
-        due, self._due = self._due, []
-        for peer in due:
-            peer.flush()
 
 
 class Peer:
@@ -74,8 +52,10 @@ class Peer:
         self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
+        ws.on_close = self._close_lanes
         self._is_taking = False
         self._is_due = False
+        self._is_closing = False
         self._is_held = False  # what came is to be answered, or sent, before more is taken
         self._is_resting = False
         self._progress: asyncio.Future[None] | None = None
@@ -91,8 +71,10 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
+        self.session.feed.passes = self._outlet.passes
         self._within = copy_context().run  # with what a login by message, or a hook, has set
-        open_lane(self._ws, self._take, self._rest)
+        open_lane(self._ws, self._take)
+        self._open_way()
         try:
             while (message := await self._next()) is not None:
                 if self.session.close_code is None:
@@ -108,7 +90,19 @@ class Peer:
                     await self._rest()
                     await self.end(self.session.close_code, self.session.close_reason)
         finally:
-            close_lane(self._ws)
+            self._close_lanes()
+
+    def _open_way(self) -> None:
+        """Let events be written at once."""
+        if self._is_read and not self._is_over and not self._is_compressed and not self._outlet.is_blocked:
+            self.session.feed.way = self._outlet.transport
+
+    def _close_lanes(self) -> None:
+        """Nothing is taken or sent from here on, but a close."""
+        self._is_closing = True
+        self._is_read = False
+        self.session.feed.way = None
+        open_lane(self._ws, None)
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
@@ -163,8 +157,11 @@ class Peer:
                 await self._ws.close(code=code, drain=False)
                 return None
             elif message.type is not WSMsgType.PONG:
-                if getattr(message.data, 'code', None) == WSCloseCode.MESSAGE_TOO_BIG:
+                code = getattr(message.data, 'code', None)
+                if code == WSCloseCode.MESSAGE_TOO_BIG:
                     self._on.meter.met('max_ws_msg_size')
+                if code is not None and not self._is_over:
+                    await self._break_off(code)
                 return None
 
     async def _rest(self) -> None:
@@ -193,6 +190,7 @@ class Peer:
         elif self._pinged_at is None:
             if now - self._silent_since >= interval:
                 self._pinged_at = now
+                self._on.meter.met('ping_interval')
                 self._outlet.transport.write(frames.header(frames.PING, 0))
         elif now - self._pinged_at >= self._on.limits.ping_timeout:
             self._on.meter.met('ping_timeout')
@@ -202,7 +200,7 @@ class Peer:
 
     def wake(self) -> None:
         """Send what there is room for, in one write; what is left follows when others had their turn."""
-        if self._is_taking or self._is_due or self._ws.closed:
+        if self._is_taking or self._is_due or self._is_closing:
             return
         session, outlet = self.session, self._outlet
         if self._is_compressed:
@@ -254,12 +252,18 @@ class Peer:
         self._progress = self._progress or self._loop.create_future()
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
 
+    def full(self) -> None:
+        """There is no room."""
+        self.session.feed.way = None
+
     def writable(self) -> None:
         """There is room again."""
         self.wake()
+        self._open_way()
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._close_lanes()
         self._proceed()
 
     def stalled(self) -> None:
@@ -300,8 +304,25 @@ class Peer:
                     await self._wait_for_progress(None)
         self.abort()
 
+    async def _break_off(self, code: int) -> None:
+        """Close, where what the peer sends is read no more: it is taken all the same, or its system would be reset."""
+        open_lane(self._ws, None)
+        await self._rest()
+        transport = self._outlet.transport
+        if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
+            await self.end(code, '')
+            return
+        self._close_lanes()
+        transport.write(frames.header(frames.CLOSE, 2) + code.to_bytes(2, 'big'))
+        transport.write_eof()
+        deadline = self._loop.time() + GIVE_UP
+        while not self._outlet.is_lost and (left := deadline - self._loop.time()) > 0:
+            await self._wait_for_progress(left)
+        self.abort()
+
     def abort(self) -> None:
         """End it now."""
+        self._close_lanes()
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
         if not self._outlet.is_lost:

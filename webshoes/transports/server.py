@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from ssl import SSLContext
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp.http import RawRequestMessage
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
@@ -40,8 +41,13 @@ class Face(Protocol):
 class HttpFace(Face, Protocol):
     """What it needs of the one that answers requests."""
 
-    def serve_at_once(self, request: web.BaseRequest) -> web.StreamResponse | Awaitable[web.StreamResponse] | None:
-        """Serve a request, if that is done in one step."""
+    def serve_at_once(
+        self, message: RawRequestMessage, payload: StreamReader, request: Callable[[bytes | None], web.BaseRequest]
+    ) -> Any:
+        """Serve a request, if that is done in one step: the answer, what is left to do, or `None`."""
+
+    async def finish(self, request: web.BaseRequest, done: Any) -> web.StreamResponse:
+        """Do what was left to do."""
 
 
 class Server:
@@ -78,6 +84,7 @@ class Server:
         """
         self._server = HttpConnections(
             self._serve,
+            self._http.serve_at_once,
             self._meter,
             request_factory=self._request,
             access_log=None,
@@ -127,10 +134,8 @@ class Server:
                 request.writer.output_size = 0  # the answer itself has not begun
             if 'Upgrade' in headers and request.method == 'GET' and headers['Upgrade'].lower() == 'websocket':
                 return await self._websockets.serve(request)
-            found = self._http.serve_at_once(request)
-            if found is None:
-                return await self._http.serve(request)
-            return found if isinstance(found, web.StreamResponse) else await found
+            done = protocol.take_done()
+            return await (self._http.serve(request) if done is None else self._http.finish(request, done))
         except Error as exc:  # on a connection that goes on: a new one might have what this one may not
             return answer(exc)
         finally:
@@ -139,6 +144,7 @@ class Server:
     async def close(self, last: Callable[[], None]) -> None:
         """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""
         self._stopping = True
+        self._server.stop_answering()
         await self._stop_accepting()
         faces = self._http, self._websockets
         for face in faces:

@@ -220,6 +220,7 @@ class _Client:
             elif self._is_ending and not self._feed.has_output:
                 return
             elif not await self._something_new() and not self._outlet.is_blocked:
+                self._on.meter.met('ping_interval')
                 await self._write(response, b':\n\n')  # a comment, which shows that the stream lives
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
@@ -246,6 +247,9 @@ class _Client:
             return False
 
     # --- what happens to it ---
+
+    def full(self) -> None:
+        """There is no room."""
 
     def writable(self) -> None:
         """There is room again."""

@@ -20,9 +20,10 @@ from webshoes.core.session import Session
 from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.log import log
+from webshoes.loops import Turn
 from webshoes.outlet import Stalls
 from webshoes.transports.lane import IS_OPEN, FastLane, SlowLane
-from webshoes.transports.peer import Peer, Turn
+from webshoes.transports.peer import Peer
 
 LOGIN_CLOSES = {401: 4401, 403: 4403}
 

@@ -1,0 +1,35 @@
+"""The future that a trigger gives: nearly always done at once, and seldom asked."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from threading import RLock
+from typing import Any
+
+_MAKING = RLock()  # a signal handler may trigger while its thread holds it
+
+
+class LazyFuture(Future[int]):
+    """A future whose inside, a condition and all, is made when it is first asked for; a trigger would cost double."""
+
+    _known: int | None = None
+
+    def __init__(self) -> None:
+        """Nothing is made yet."""
+
+    def resolve(self, result: int) -> None:
+        """Be done."""
+        with _MAKING:
+            self._known = result
+            is_made = '_condition' in self.__dict__
+        if is_made:
+            self.set_result(result)
+
+    def __getattr__(self, name: str) -> Any:
+        with _MAKING:
+            if '_condition' in self.__dict__:  # another thread made it meanwhile, or there is no such attribute
+                return self.__getattribute__(name)
+            super().__init__()
+            if self._known is not None:
+                self.set_result(self._known)
+            return self.__getattribute__(name)
