@@ -1497,6 +1497,21 @@ def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch
         assert [read_message(stream)['r'] for _ in range(5)] == [{'n': n} for n in range(5)]
 
 
+@on_loop
+def test_frames_with_the_handshake_that_are_not_masked(serve: Serve, loop: str) -> None:
+    """The first frame is to be masked, also where it comes with the handshake."""
+    wsa = serve({'echo': echo}, loop=loop)
+    for cut in (0, 1, 2, 9):
+        data = b'\x81\x0a{"ping":1}'
+        with dial(wsa.port) as connection, connection.makefile('rb') as stream:
+            connection.sendall(upgrade() + data[:cut])
+            read_head(connection)
+            connection.sendall(data[cut:])
+            found = read_frame(stream)
+            assert found is not None
+            assert (found[0], found[1][:2]) == (0x88, (1002).to_bytes(2, 'big'))
+
+
 @lane
 @on_loop
 def test_stop_from_a_handler(serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str) -> None:
