@@ -637,6 +637,7 @@ RESULTS: dict[str, tuple[Callable[..., Any], int]] = {
     'told': (tell, 200),
     'told later': (tells_later, 200),
     'told in a thread': (works, 200),
+    'told in a thread of its own': (lambda ctx, q: asyncio.to_thread(tell, ctx, q), 200),
     'reads': (reads, 200),
     'changes': (changes, 200),
     'page': (opens, 200),
