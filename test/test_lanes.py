@@ -724,10 +724,12 @@ def test_connection_closed_by_a_handler(
     serve: Serve, loop: str, fn: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that closes its connection closes it alike each time, and nothing is logged."""
-    first, second, third = asked_again(serve({'case': fn, 'end': end}, loop=loop), head('/cmd/case'), head('/cmd/end'))
-    assert first in (second, b'')
-    assert first == second == third
-    assert b'the end' not in first
+    wsa = serve({'case': fn, 'end': end}, loop=loop)
+    for requests in ([head('/cmd/case')], [post('/cmd/case', b'{}')], [head('/cmd/case'), head('/cmd/end')]):
+        first, second, third = asked_again(wsa, *requests)
+        assert first == second == third
+        assert b'the end' not in first
+        assert (b'"closed"' in first) == (fn is closes)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -251,6 +251,12 @@ class HttpConnection(web.RequestHandler):
             self._known.write(b''.join(self._answers))
         self._answers.clear()
 
+    def hang_up(self) -> None:
+        """End it, when what was answered is sent."""
+        self.flush()
+        if self._known is not None:
+            self._known.close()
+
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""
         tail, self._message_tail = self._message_tail, b''
