@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -579,3 +580,19 @@ def test_whatever_is_sent(frames: list[bytes]) -> None:
     assert len(answers) == sum(map(asked, frames)) - cancels
     assert not peer.session.is_busy
     assert not peer.session.has_output
+
+
+def test_long_array_takes_its_time_and_no_more() -> None:
+    """Where there is no limit, an array that is fifteen times as long takes about fifteen times as long."""
+
+    def seconds(count: int) -> float:
+        peer = Peer(House(max_batch=None))
+        started = time.process_time()
+        peer.session.receive(b'[%b0]' % (b'0,' * (count - 1)))
+        taken = 0
+        while peer.session.has_output:
+            taken += len(peer.session.take(64 * 1024))
+        assert taken == count
+        return time.process_time() - started
+
+    assert seconds(300_000) < 40 * seconds(20_000)

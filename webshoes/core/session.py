@@ -6,12 +6,13 @@ take(size)     ◄── replies in the order they came to be, then what the sub
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from webshoes.core import codec
-from webshoes.core.calls import Calls, Message, Tid, arguments
+from webshoes.core.calls import EMPTY, Calls, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Subscription
@@ -74,7 +75,7 @@ class Session:
         self._scope = ctx.scope
         self._counts = services.limits.max_rate is not None
         self.feed = Feed(services, ctx, wake, wake_soon)
-        self._arrived: list[tuple[Any, int]] = []  # messages of a frame that are not looked at yet
+        self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
         self._rate = Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
@@ -104,12 +105,12 @@ class Session:
         if isinstance(message, list):
             self._receive_batch(message, len(data))
         else:
-            self._arrived.append((message, len(data)))
+            self._arrive((message,), len(data))
         self._proceed()
 
     def receive_binary(self, data: bytes) -> None:
         """Take a binary message: error 400."""
-        self._arrived.append((Error(400, 'Messages are text frames of JSON, not binary'), 0))
+        self._arrive((Error(400, 'Messages are text frames of JSON, not binary'),), 0)
         self._proceed()
 
     def _receive_batch(self, messages: list[Any], size: int) -> None:
@@ -118,7 +119,12 @@ class Session:
             messages = [Error(400, 'An array of messages has at least one')]
         elif self._on.meter.over('max_batch', len(messages)):
             messages = [Error(400, f'An array of messages has at most {limit}')]
-        self._arrived.extend((message, size // len(messages)) for message in messages)
+        self._arrive(messages, size // len(messages))
+
+    def _arrive(self, messages: Sequence[Any], size: int) -> None:
+        """Have messages of so many bytes each looked at, after those that came before."""
+        self._arrived = self._arrived or deque()
+        self._arrived.extend((message, size) for message in messages)
 
     def _too_fast(self) -> None:
         self.close_code, self.close_reason = 1013, 'Too many calls for too long'
@@ -130,7 +136,8 @@ class Session:
         """Do what is to be done, as far as there is room for the answers."""
         self._calls.advance()
         while self._arrived and self._has_room():
-            self._in_turn(*self._arrived.pop(0))
+            self._in_turn(*self._arrived.popleft())
+        self._arrived = self._arrived or EMPTY
 
     def _in_turn(self, message: Any, size: int) -> None:
         """Handle a message now, or after the one without `tid` that is being answered."""
