@@ -1412,6 +1412,116 @@ def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: s
     assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
 
 
+@lane
+@on_loop
+def test_memory_of_what_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str, block: Block) -> None:
+    """What comes faster than it can be answered waits as the bytes that came, and not as what they mean."""
+    read: list[int] = []
+
+    def large(ctx: ws.Context, q: Bag) -> Any:
+        if q.n == 300:
+            read.append(sum(type(found) is dict and 'of those' in found for found in gc.get_objects()))
+        return ['x' * 1000]
+
+    wsa = serve({'large': large, 'block': block.sync}, loop=loop)
+    peer, count = open_lane(wsa, lane), 5000
+    peer.raw(call('block'))
+    assert block.entered.wait(TIMEOUT)
+    peer.raw(*[call('large', q={'n': n, 'of those': []}) for n in range(count)])
+    block.let_go.set()
+    assert peer.receive()['r'] == 'done'
+    assert [peer.receive()['r'] for _ in range(count)] == [['x' * 1000]] * count
+    assert read[0] < 100
+
+
+# --- before and after ---
+
+
+@lane
+@on_loop
+def test_login_by_message(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
+    """Nothing is called before the login that is the first message, whatever comes with it at once."""
+    order: list[str] = []
+
+    async def user(token: str) -> str | None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        order.append(f'asked for {token}')
+        return token if token == 'right' else None
+
+    def called(ctx: ws.Context, q: Bag) -> Any:
+        order.append(f'called by {ctx.user}')
+        return ctx.user
+
+    wsa = serve({'called': called}, loop=loop, auth=ws.bearer_auth(user, by_message=True))
+    for _ in range(2):
+        peer = open_lane(wsa, lane)
+        peer.raw(frame({'auth': 'right'}), *[call('called', q={})] * 3)
+        assert [peer.receive()['r'] for _ in range(3)] == ['right'] * 3
+        peer = open_lane(wsa, lane)
+        peer.raw(frame({'auth': 'wrong'}), *[call('called', q={})] * 3)
+        found = peer.frame()
+        assert found is not None
+        assert (found[0], found[1][:2]) == (0x88, (4401).to_bytes(2, 'big'))
+    assert order == ['asked for right', *['called by right'] * 3, 'asked for wrong'] * 2
+
+
+@lane
+@on_loop
+def test_hook_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str, block: Block) -> None:
+    """Nothing is called before the hook that is told of the connection has done, and then all in order."""
+    wsa = serve({'echo': echo}, loop=loop)
+    calls = [call('echo', q={'n': n}) for n in range(10)]
+    wsa.on('connect')(lambda ctx: block.coroutine(ctx, None))
+    peer = open_lane(wsa, lane)
+    assert block.entered.wait(TIMEOUT)
+    peer.raw(*calls[:5])
+    peer.raw(*calls[5:8])
+    assert wsa.stats()['connections'] == 1
+    block.let_go.set()
+    peer.raw(*calls[8:])
+    assert [peer.receive()['r'] for _ in range(10)] == [{'n': n} for n in range(10)]
+
+
+@lane
+@on_loop
+def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch, lane: str, loop: str) -> None:
+    """Frames that come with the handshake, before it is answered, are answered in order, too."""
+    monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+    wsa = serve({'echo': echo}, loop=loop)
+    with dial(wsa.port) as connection, connection.makefile('rb') as stream:
+        calls = [call('echo', q={'n': n}) for n in range(5)]
+        connection.sendall(upgrade() + b''.join(calls[:3]) + calls[3][:9])
+        read_head(connection)
+        connection.sendall(calls[3][9:] + calls[4])
+        assert [read_message(stream)['r'] for _ in range(5)] == [{'n': n} for n in range(5)]
+
+
+@lane
+@on_loop
+def test_stop_from_a_handler(serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str) -> None:
+    """A handler that stops the server is answered, however often it was called before."""
+
+    def stop(ctx: ws.Context, q: Bag) -> Any:
+        if q.now:
+            ctx.wsa.stop()
+        return {'now': bool(q.now)}
+
+    for is_http in (True, False):
+        wsa = serve({'stop': stop}, loop=loop)
+        client, peer = open_client(wsa), open_lane(wsa, lane)
+        for _ in range(3):
+            assert client.ask(head('/cmd/stop'))[2] == b'{"now":false}'
+            assert peer.ask({'cmd': 'cmd/stop', 'q': {}, 'tid': 1})['r'] == {'now': False}
+        if is_http:
+            assert client.ask(head('/cmd/stop?now=1'))[2] == b'{"now":true}'
+        else:
+            assert peer.ask({'cmd': 'cmd/stop', 'q': {'now': 1}, 'tid': 1})['r'] == {'now': True}
+        found = peer.frame()
+        assert found is not None
+        assert (found[0], found[1][:2]) == (0x88, (1001).to_bytes(2, 'big'))
+
+
 # --- connections ---
 
 

@@ -116,6 +116,8 @@ class Peer:
                 self._is_taking = True  # until `flush`
                 self._turn.add(self)
             self._within(session.receive, data)
+            if session.feed.unsent > BATCH:
+                self._is_held = True  # until these are sent: what comes after waits as it came
             return session.close_code is None  # or `run` has it too, and closes
         self.flush()  # what came before it is answered before it
         if kind is PING and not (session.is_behind or self._outlet.is_blocked):
