@@ -253,6 +253,9 @@ class HttpConnection(web.RequestHandler):
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""
+        came_before = getattr(
+            self, '_message_tail', b'?'
+        )  # with the handshake: the next bytes may begin within a frame
         super().set_parser(parser, data_received_cb)
 
         def take_first(data: bytes) -> None:
@@ -260,7 +263,7 @@ class HttpConnection(web.RequestHandler):
             is_masked = len(data) < 2 or data[1] & 0x80  # aiohttp does not look, and RFC 6455 section 5.1 asks for it
             parser.feed_data(data if is_masked else BROKEN)
 
-        self._take_frames = take_first
+        self._take_frames = parser.feed_data if came_before else take_first
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.
