@@ -637,6 +637,7 @@ RESULTS: dict[str, tuple[Callable[..., Any], int]] = {
     'told': (tell, 200),
     'told later': (tells_later, 200),
     'told in a thread': (works, 200),
+    'told in a thread of its own': (lambda ctx, q: asyncio.to_thread(tell, ctx, q), 200),
     'reads': (reads, 200),
     'changes': (changes, 200),
     'page': (opens, 200),
@@ -723,10 +724,12 @@ def test_connection_closed_by_a_handler(
     serve: Serve, loop: str, fn: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that closes its connection closes it alike each time, and nothing is logged."""
-    first, second, third = asked_again(serve({'case': fn, 'end': end}, loop=loop), head('/cmd/case'), head('/cmd/end'))
-    assert first in (second, b'')
-    assert first == second == third
-    assert b'the end' not in first
+    wsa = serve({'case': fn, 'end': end}, loop=loop)
+    for requests in ([head('/cmd/case')], [post('/cmd/case', b'{}')], [head('/cmd/case'), head('/cmd/end')]):
+        first, second, third = asked_again(wsa, *requests)
+        assert first == second == third
+        assert b'the end' not in first
+        assert (b'"closed"' in first) == (fn is closes)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -1495,6 +1498,21 @@ def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch
         read_head(connection)
         connection.sendall(calls[3][9:] + calls[4])
         assert [read_message(stream)['r'] for _ in range(5)] == [{'n': n} for n in range(5)]
+
+
+@on_loop
+def test_frames_with_the_handshake_that_are_not_masked(serve: Serve, loop: str) -> None:
+    """The first frame is to be masked, also where it comes with the handshake."""
+    wsa = serve({'echo': echo}, loop=loop)
+    for cut in (0, 1, 2, 9):
+        data = b'\x81\x0a{"ping":1}'
+        with dial(wsa.port) as connection, connection.makefile('rb') as stream:
+            connection.sendall(upgrade() + data[:cut])
+            read_head(connection)
+            connection.sendall(data[cut:])
+            found = read_frame(stream)
+            assert found is not None
+            assert (found[0], found[1][:2]) == (0x88, (1002).to_bytes(2, 'big'))
 
 
 @lane

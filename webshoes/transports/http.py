@@ -223,7 +223,7 @@ class Http:
         return await self._call(match, match.target, ctx, request)
 
     def _connection(self, request: web.BaseRequest) -> Connection:
-        link = _Link(request.transport, self._loop)  # not the running one: it may be asked for in a thread
+        link = _Link(request.protocol, self._loop)  # not the running one: this may be in a thread
         return Connection(f'{id(request.protocol):x}', request.remote, time.time(), link)
 
     def _readable(self, asking: Asking, response: web.StreamResponse) -> web.StreamResponse:
@@ -312,16 +312,15 @@ class Http:
 class _Link:
     """The connection of a plain request."""
 
-    __slots__ = ('_loop', '_transport')
+    __slots__ = ('_loop', '_protocol')
 
-    def __init__(self, transport: asyncio.Transport | None, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
+    def __init__(self, protocol: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._protocol = protocol
         self._loop = loop
 
     def close_soon(self, code: int, reason: str) -> None:
         """End it without another word."""
-        if self._transport is not None:
-            soon(self._loop, self._transport.close)
+        soon(self._loop, self._protocol.hang_up)
 
     @property
     def buffered(self) -> int:

@@ -205,10 +205,10 @@ class HttpConnection(web.RequestHandler):
         self.received += len(data)
         if self.outlet is not None:
             self.outlet.received = self.received
-            if self._take_frames is not None:  # what `super` would do, two calls later
-                self._take_frames(data)
-                return
-        elif data and self._request is None and self.has_body:  # aiohttp calls it with nothing, too
+        if self._take_frames is not None:  # what `super` would do, two calls later
+            self._take_frames(data)
+            return
+        if data and self.outlet is None and self._request is None and self.has_body:  # aiohttp calls it without, too
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
 
@@ -251,19 +251,26 @@ class HttpConnection(web.RequestHandler):
             self._known.write(b''.join(self._answers))
         self._answers.clear()
 
+    def hang_up(self) -> None:
+        """End it, when what was answered is sent."""
+        self.flush()
+        if self._known is not None:
+            self._known.close()
+
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Have bytes taken as frames from here on."""
-        came_before = getattr(
-            self, '_message_tail', b'?'
-        )  # with the handshake: the next bytes may begin within a frame
+        tail, self._message_tail = self._message_tail, b''
         super().set_parser(parser, data_received_cb)
+        self._take_first(parser, b'', tail)
 
-        def take_first(data: bytes) -> None:
-            self._take_frames = parser.feed_data
-            is_masked = len(data) < 2 or data[1] & 0x80  # aiohttp does not look, and RFC 6455 section 5.1 asks for it
-            parser.feed_data(data if is_masked else BROKEN)
-
-        self._take_frames = parser.feed_data if came_before else take_first
+    def _take_first(self, parser: Any, before: bytes, data: bytes) -> None:
+        """Refuse frames that are not masked (RFC 6455 section 5.1), which aiohttp does not: by the first one."""
+        data = before + data
+        if len(data) < 2:
+            self._take_frames = partial(self._take_first, parser, data)
+            return
+        self._take_frames = parser.feed_data
+        parser.feed_data(data if data[1] & 0x80 else BROKEN)
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.

@@ -67,6 +67,7 @@ class Server:
         self._stopping = False
         self._server: HttpConnections
         self._listener: asyncio.Server
+        self._loop: asyncio.AbstractEventLoop
 
     async def open(self, addr: str, port: int, tls: SSLContext | None) -> int:
         """Listen.
@@ -82,6 +83,7 @@ class Server:
         Raises:
             OSError: the port is in use, or the address is not ours.
         """
+        self._loop = asyncio.get_running_loop()
         self._server = HttpConnections(
             self._serve,
             self._http.serve_at_once,
@@ -117,7 +119,7 @@ class Server:
             protocol,  # type: ignore[arg-type]
             writer,  # type: ignore[arg-type]
             task,  # type: ignore[arg-type]
-            asyncio.get_running_loop(),
+            self._loop,  # not the running one: it may be asked for in a thread
             client_max_size=self._limits.max_body_size or 0,
             client_max_fields=self._limits.max_fields or 0,
         )
