@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO, ClassVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, ClassVar, TypeVar
 from urllib.parse import urlencode
 
 from webshoes import WebShoesApp
 
 from .conftest import TIMEOUT
+
+T = TypeVar('T')
 
 HANDSHAKE = {  # RFC 6455 section 1.3
     'Connection': 'Upgrade',
@@ -296,3 +300,9 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, 'this never came to be'
         time.sleep(0.001)
+
+
+def run_apart(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives on a thread of its own: where browsers are driven, this one has a loop already."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(asyncio.run, coroutine).result(TIMEOUT)

@@ -30,6 +30,8 @@ from test.faces import open_stalled, upgrade
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
 
+from .faces import run_apart
+
 LoopName = Literal['auto', 'uvloop', 'asyncio']
 
 POLL = 0.001  # seconds between two looks, as each is a connection
@@ -628,7 +630,7 @@ def test_the_policy_stays_as_it_was(serve: Serve, loop: LoopName) -> None:
     async def kind() -> type:
         return type(asyncio.get_running_loop())
 
-    assert asyncio.run(kind()) is asyncio.SelectorEventLoop or os.name == 'nt'
+    assert run_apart(kind()) is asyncio.SelectorEventLoop or os.name == 'nt'
 
 
 def test_a_program_with_a_running_loop_may_start_and_stop() -> None:
@@ -638,7 +640,7 @@ def test_a_program_with_a_running_loop_may_start_and_stop() -> None:
         with make() as wsa:
             return await asyncio.to_thread(get, wsa)
 
-    assert asyncio.run(main()) == 'pong'
+    assert run_apart(main()) == 'pong'
 
 
 # --- events around a stop ---

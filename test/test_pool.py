@@ -15,6 +15,8 @@ import pytest
 from test.conftest import TIMEOUT
 from webshoes.pool import NO_LATE_THREADS, DaemonPool
 
+from .faces import run_apart
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar('variable', default='none')
 
 
@@ -84,7 +86,7 @@ def test_what_asyncio_takes_for_its_own(pool: DaemonPool, raised: type[BaseExcep
         await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, fail), TIMEOUT)
 
     with pytest.raises(RuntimeError, match=raised.__name__):
-        asyncio.run(main())
+        run_apart(main())
 
 
 def test_work_sees_the_context_of_who_submits(pool: DaemonPool) -> None:

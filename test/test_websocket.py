@@ -10,6 +10,7 @@ import random
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -833,3 +834,16 @@ def flood(connection: socket.socket, batch: int) -> tuple[int, bytes]:
             count = connection.send(left)
             left, sent = left[count:], sent + count
             assert sent < FLOOD
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_coroutine_that_waits_for_nothing(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """From Python 3.12 on it is answered in its turn; before, others are answered while it has not begun."""
+
+    async def slow(ctx: ws.Context, q: Any) -> str:
+        return 'slow'
+
+    peer = open_peer(serve({'slow': slow, 'quick': lambda ctx, q: 'quick'}, loop=loop))
+    peer.send([{'cmd': 'cmd/slow', 'tid': 1}, {'cmd': 'cmd/quick', 'tid': 2}])
+    answers = [peer.receive()['r'], peer.receive()['r']]
+    assert answers == (['slow', 'quick'] if sys.version_info >= (3, 12) else ['quick', 'slow'])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from webshoes.core.errors import Error
@@ -35,13 +37,20 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def spawner(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], Deferred]:
-    """What runs coroutines on a loop, and holds on to them until they are done, as the loop itself does not."""
+    """What runs coroutines on a loop, and holds on to them until they are done, as the loop itself does not.
+
+    From Python 3.12 on they begin at once, and those that wait for nothing are done then and there.
+    """
     tasks: set[asyncio.Task[None]] = set()
+    make: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = loop.create_task
+    if sys.version_info >= (3, 12):  # pragma: no cover  # nor is it on 3.11
+        make = partial(asyncio.Task, loop=loop, eager_start=True)
 
     def spawn(coroutine: Coroutine[Any, Any, None]) -> Deferred:
-        task = loop.create_task(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task = make(coroutine)
+        if not task.done():
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
         return Deferred(task)
 
     return spawn

@@ -287,7 +287,7 @@ class Registry:
         paths = self.paths  # before it is looked for: these are left behind where another thread changes the entries
         match = self._find(path)
         if match is None or not isinstance(match.target, Handler):
-            return
+            return  # pragma: no cover  # another thread has taken it away this very moment
         entry, handler = match.entry, match.target
         key = path[1:] if entry.sub == '*' else path[1:].partition('/')[2]
         if handler.is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:

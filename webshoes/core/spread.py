@@ -52,10 +52,7 @@ class Spread:
                     way.write(data)
                     if way.get_write_buffer_size():
                         feed.passes(len(data))
-                except (
-                    RuntimeError,
-                    AttributeError,
-                ):  # it was closed a moment ago, as uvloop, or asyncio's TLS, tells it
+                except (RuntimeError, AttributeError):  # pragma: no cover  # closed a moment ago, as the loops tell it
                     feed.way = None
             elif cursor < newest:
                 feed.mark_stale(subscription)

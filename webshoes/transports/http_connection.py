@@ -201,7 +201,7 @@ class HttpConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes, of a request or a frame."""
         if self._known is None:
-            return
+            return  # pragma: no cover  # it was refused, and is closing
         self.received += len(data)
         if self.outlet is not None:
             self.outlet.received = self.received
