@@ -14,7 +14,7 @@ Either way the slow lane, aiohttp's public API, carries everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from aiohttp import WSMessage, WSMsgType, web
@@ -31,13 +31,29 @@ class SlowLane(web.WebSocketResponse[Literal[False]]):
     """A WebSocket on aiohttp's public API alone.
 
     Attributes:
+        turn: waits until what is being answered is sent: a handler that sends or closes may have begun at once.
         on_close: called when it begins to be closed.
     """
 
+    turn: Callable[[], Awaitable[None]] | None = None
     on_close: Callable[[], None] | None = None
+
+    async def send_str(self, data: str, compress: int | None = None) -> None:
+        """Send a text."""
+        if self.turn is not None:
+            await self.turn()
+        await super().send_str(data, compress)
+
+    async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
+        """Send a binary message."""
+        if self.turn is not None:
+            await self.turn()
+        await super().send_bytes(data, compress)
 
     async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
         """Close it."""
+        if self.turn is not None:
+            await self.turn()
         if self.on_close is not None:
             self.on_close()
         return await super().close(code=code, message=message, drain=drain)

@@ -52,7 +52,7 @@ class Peer:
         self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
-        ws.on_close = self._close_lanes
+        ws.turn, ws.on_close = self._wait_for_turn, self._close_lanes
         self._is_taking = False
         self._is_due = False
         self._is_closing = False
@@ -96,6 +96,11 @@ class Peer:
         """Let events be written at once."""
         if self._is_read and not self._is_over and not self._is_compressed and not self._outlet.is_blocked:
             self.session.feed.way = self._outlet.transport
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until what is being answered is sent."""
+        while self._is_taking:
+            await asyncio.sleep(0)
 
     def _close_lanes(self) -> None:
         """Nothing is taken or sent from here on, but a close."""
