@@ -66,14 +66,24 @@ class Lane(WebSocketDataQueue):
         take: takes a message at once, or says that it cannot be.
     """
 
+    __slots__ = ('_queued', '_way', 'take')
+
     def __init__(self, protocol: Any, limit: int, loop: Any) -> None:
         super().__init__(protocol, limit, loop=loop)
         self.take: Take | None = None
+        self._way: Take | None = None  # the same, where nothing is queued
         self._queued = 0
+
+    def open(self, take: Take | None) -> None:
+        """Have messages taken."""
+        self.take = take
+        self._way = None if self._queued else take
 
     def feed_data(self, message: Any, size: int) -> None:
         """A message has come: what has to wait, and what comes after it, is queued."""
-        if self._queued or self.take is None or not self.take(message):
+        way = self._way
+        if way is None or not way(message):
+            self._way = None
             self._queued += 1
             super().feed_data(message, size)
 
@@ -85,6 +95,8 @@ class Lane(WebSocketDataQueue):
         """The next message of the queue."""
         message = await super().read()
         self._queued -= 1
+        if not self._queued:
+            self._way = self.take
         return message
 
 
@@ -105,7 +117,7 @@ class FastLane(SlowLane):
 def open_lane(ws: SlowLane, take: Take | None) -> None:
     """Have messages taken where their bytes arrive, if there is a lane; `None` ends that."""
     if isinstance(ws, FastLane) and ws.lane is not None:
-        ws.lane.take = take
+        ws.lane.open(take)
 
 
 def _is_open() -> bool:
@@ -113,7 +125,7 @@ def _is_open() -> bool:
     taken: list[Any] = []
     try:
         lane = Lane(None, 0, None)
-        lane.take = lambda message: not taken.append(message)  # type: ignore[func-returns-value]
+        lane.open(lambda message: not taken.append(message))  # type: ignore[func-returns-value]
         WebSocketReader(lane, 0, compress=False, decode_text=False).feed_data(b'\x81\x81\0\0\0\0a')
     except Exception:  # pragma: no cover  # as above
         return False
