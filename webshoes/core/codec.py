@@ -56,7 +56,11 @@ def encode(value: Any) -> bytes:
         TypeError: the value cannot be JSON; the sentence names the type.
         Error: 400, a parameter that the client did not send is part of it.
     """
-    return _encode(value, _OPTIONS)
+    try:
+        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
+        return b''.join((orjson.dumps(value, _default, _OPTIONS), b''))
+    except TypeError as exc:
+        return _encode_slowly(value, _OPTIONS, exc)
 
 
 def encode_sorted(value: Any) -> bytes:
@@ -65,15 +69,10 @@ def encode_sorted(value: Any) -> bytes:
     Raises:
         As `encode`.
     """
-    return _encode(value, _SORTED)
-
-
-def _encode(value: Any, option: int) -> bytes:
     try:
-        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
-        return b''.join((orjson.dumps(value, _default, option), b''))
+        return orjson.dumps(value, _default, _SORTED)
     except TypeError as exc:
-        return _encode_slowly(value, option, exc)
+        return _encode_slowly(value, _SORTED, exc)
 
 
 def _encode_slowly(value: Any, option: int, refusal: TypeError) -> bytes:

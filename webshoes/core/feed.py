@@ -129,7 +129,7 @@ class Feed:
         try:
             value = self._on.dispatcher.run(read)
             value = await value if is_pending(value) else value
-            self._on.store.trigger(name, value, self._on.now(), lambda ver: None, only_first=True)
+            self._on.store.trigger(name, codec.encode(value), self._on.now(), only_first=True)
         except (Exception, SystemExit, KeyboardInterrupt) as exc:
             self._on.dispatcher.failed(exc, read.name)
 
