@@ -59,7 +59,7 @@ class Peer:
         self._is_held = False  # what came is to be answered, or sent, before more is taken
         self._is_resting = False
         self._progress: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] | None = None  # none was needed yet
         self._heard = self._heard_before = 0  # frames
         self._is_read = False
         self._received_before = 0  # bytes
@@ -76,21 +76,29 @@ class Peer:
         open_lane(self._ws, self._take)
         self._open_way()
         try:
-            while (message := await self._next()) is not None:
-                if self.session.close_code is None:
-                    self._is_taking = True
-                    if message.type is TEXT:
-                        self._within(self.session.receive, message.data)
-                    else:
-                        self.session.receive_binary(message.data)
-                    self.flush()
-                while self.session.is_behind and not self._is_over:
-                    await self._wait_for_progress(None)
-                if self.session.close_code is not None:
-                    await self._rest()
-                    await self.end(self.session.close_code, self.session.close_reason)
+            while await self._answer(await self._ws.receive()):
+                pass
         finally:
             self._close_lanes()
+
+    async def _answer(self, message: Any) -> bool:
+        """Answer a message; whether there may be more."""
+        self._heard += 1
+        if message.type not in (TEXT, BINARY):
+            return await self._control(message)
+        if self.session.close_code is None:
+            self._is_taking = True
+            if message.type is TEXT:
+                self._within(self.session.receive, message.data)
+            else:
+                self.session.receive_binary(message.data)
+            self.flush()
+        while self.session.is_behind and not self._is_over:
+            await self._wait_for_progress(None)
+        if self.session.close_code is not None:
+            await self._rest()
+            await self.end(self.session.close_code, self.session.close_reason)
+        return True
 
     def _open_way(self) -> None:
         """Let events be written at once."""
@@ -139,35 +147,34 @@ class Peer:
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
-        message = await self._next()
-        return message.data if message is not None and message.type is TEXT else None
+        while (message := await self._ws.receive()).type not in (TEXT, BINARY):
+            if not await self._control(message):
+                return None
+        self._heard += 1
+        return message.data if message.type is TEXT else None
 
-    async def _next(self) -> Any:
-        """The next message, `None` when there will be none; pings and a close are answered."""
-        while True:
-            message = await self._ws.receive()
-            self._heard += 1
-            if message.type in (TEXT, BINARY):
-                return message
-            if message.type is PING:
-                await self._rest()
-                self._outlet.passes(len(message.data) + 2)
-                with contextlib.suppress(ConnectionError, RuntimeError):
-                    await self._ws.pong(message.data)
-            elif message.type is WSMsgType.CLOSE:
-                await self._rest()
-                code = message.data or WSCloseCode.OK
-                if code in NEVER_SENT or code > LAST:
-                    code = WSCloseCode.PROTOCOL_ERROR
-                await self._ws.close(code=code, drain=False)
-                return None
-            elif message.type is not WSMsgType.PONG:
-                code = getattr(message.data, 'code', None)
-                if code == WSCloseCode.MESSAGE_TOO_BIG:
-                    self._on.meter.met('max_ws_msg_size')
-                if code is not None and not self._is_over:
-                    await self._break_off(code)
-                return None
+    async def _control(self, message: Any) -> bool:
+        """Answer a ping or a close; whether there may be more messages."""
+        if message.type is PING:
+            await self._rest()
+            self._outlet.passes(len(message.data) + 2)
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._ws.pong(message.data)
+        elif message.type is WSMsgType.CLOSE:
+            await self._rest()
+            code = message.data or WSCloseCode.OK
+            if code in NEVER_SENT or code > LAST:
+                code = WSCloseCode.PROTOCOL_ERROR
+            await self._ws.close(code=code, drain=False)
+            return False
+        elif message.type is not WSMsgType.PONG:
+            code = getattr(message.data, 'code', None)
+            if code == WSCloseCode.MESSAGE_TOO_BIG:
+                self._on.meter.met('max_ws_msg_size')
+            if code is not None and not self._is_over:
+                await self._break_off(code)
+            return False
+        return True
 
     async def _rest(self) -> None:
         """Wait until all that was taken is answered, and the answers are sent; nothing overtakes meanwhile."""
@@ -328,12 +335,13 @@ class Peer:
     def abort(self) -> None:
         """End it now."""
         self._close_lanes()
-        for task in self._tasks - {asyncio.current_task()}:
+        for task in (self._tasks or set()) - {asyncio.current_task()}:
             task.cancel()
         if not self._outlet.is_lost:
             self._outlet.abort()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
+        self._tasks = self._tasks or set()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
