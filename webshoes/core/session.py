@@ -77,7 +77,7 @@ class Session:
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
-        self._rate = Rate(services.meter, services.dispatcher.clock)
+        self._rate = Rate(services.meter, services.dispatcher.clock) if self._counts else None
         self._stopping = False
         self.is_dry = True
         self.close_code: int | None = None
@@ -202,7 +202,8 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
-        self._rate.check(self._too_fast)
+        if self._rate is not None:
+            self._rate.check(self._too_fast)
         command = message[field]
         match = self._find(field, command)
         q = match.entry.q

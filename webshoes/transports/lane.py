@@ -15,8 +15,8 @@ Either way the slow lane, aiohttp's public API, carries everything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 from aiohttp import EofStream, WSMessage, WSMsgType, web
 
@@ -30,35 +30,42 @@ LIMIT = 256 * 1024  # bytes of queued messages, before no more frames are read
 Take = Callable[[Any], bool]
 
 
+class Speaker(Protocol):
+    """Who speaks over a WebSocket, beside the handlers that send or close."""
+
+    async def wait_for_turn(self) -> None:
+        """Wait until what is being answered is sent: a handler may have begun at once."""
+
+    def close_lanes(self) -> None:
+        """It begins to be closed."""
+
+
 class SlowLane(web.WebSocketResponse[Literal[False]]):
     """A WebSocket on aiohttp's public API alone.
 
     Attributes:
-        turn: waits until what is being answered is sent: a handler that sends or closes may have begun at once.
-        on_close: called when it begins to be closed.
+        speaker: who speaks over it, once it is open.
     """
 
-    turn: Callable[[], Awaitable[None]] | None = None
-    on_close: Callable[[], None] | None = None
+    speaker: Speaker | None = None
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text."""
-        if self.turn is not None:
-            await self.turn()
+        if self.speaker is not None:
+            await self.speaker.wait_for_turn()
         await super().send_str(data, compress)
 
     async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
         """Send a binary message."""
-        if self.turn is not None:
-            await self.turn()
+        if self.speaker is not None:
+            await self.speaker.wait_for_turn()
         await super().send_bytes(data, compress)
 
     async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
         """Close it."""
-        if self.turn is not None:
-            await self.turn()
-        if self.on_close is not None:
-            self.on_close()
+        if self.speaker is not None:
+            await self.speaker.wait_for_turn()
+            self.speaker.close_lanes()
         return await super().close(code=code, message=message, drain=drain)
 
 

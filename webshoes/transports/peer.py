@@ -17,7 +17,7 @@ from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
-TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
+TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
@@ -52,7 +52,7 @@ class Peer:
         self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         cast(HasOutlet, request.protocol).outlet = self._outlet
-        ws.turn, ws.on_close = self._wait_for_turn, self._close_lanes
+        ws.speaker = self
         self._is_taking = False
         self._is_due = False
         self._is_closing = False
@@ -79,7 +79,7 @@ class Peer:
             while await self._answer(await self._ws.receive()):
                 pass
         finally:
-            self._close_lanes()
+            self.close_lanes()
 
     async def _answer(self, message: Any) -> bool:
         """Answer a message; whether there may be more."""
@@ -105,12 +105,12 @@ class Peer:
         if self._is_read and not self._is_over and not self._is_compressed and not self._outlet.is_blocked:
             self.session.feed.way = self._outlet.transport
 
-    async def _wait_for_turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Wait until what is being answered is sent."""
         while self._is_taking:
             await asyncio.sleep(0)
 
-    def _close_lanes(self) -> None:
+    def close_lanes(self) -> None:
         """Nothing is taken or sent from here on, but a close."""
         self._is_closing = True
         self._is_read = False
@@ -132,6 +132,9 @@ class Peer:
             if session.feed.unsent > BATCH:
                 self._is_held = True  # until these are sent: what comes after waits as it came
             return session.close_code is None  # or `run` has it too, and closes
+        if kind is PONG:
+            self._heard += 1
+            return True
         self.flush()  # what came before it is answered before it
         if kind is PING and not (session.is_behind or self._outlet.is_blocked):
             self._heard += 1
@@ -167,7 +170,7 @@ class Peer:
                 code = WSCloseCode.PROTOCOL_ERROR
             await self._ws.close(code=code, drain=False)
             return False
-        elif message.type is not WSMsgType.PONG:
+        elif message.type is not PONG:
             code = getattr(message.data, 'code', None)
             if code == WSCloseCode.MESSAGE_TOO_BIG:
                 self._on.meter.met('max_ws_msg_size')
@@ -275,7 +278,7 @@ class Peer:
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._close_lanes()
+        self.close_lanes()
         self._proceed()
 
     def stalled(self) -> None:
@@ -324,7 +327,7 @@ class Peer:
         if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
             await self.end(code, '')  # pragma: no cover  # the same end as others have, over TLS too
             return  # pragma: no cover
-        self._close_lanes()
+        self.close_lanes()
         transport.write(frames.header(frames.CLOSE, 2) + code.to_bytes(2, 'big'))
         transport.write_eof()
         deadline = self._loop.time() + GIVE_UP
@@ -334,7 +337,7 @@ class Peer:
 
     def abort(self) -> None:
         """End it now."""
-        self._close_lanes()
+        self.close_lanes()
         for task in (self._tasks or set()) - {asyncio.current_task()}:
             task.cancel()
         if not self._outlet.is_lost:
