@@ -72,7 +72,6 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
-        self.session.feed.passes = self._outlet.passes
         self._within = copy_context().run  # with what a login by message, or a hook, has set
         self._protocol.take_frames_within(self._within)
         open_lane(self._ws, self._take)
@@ -280,6 +279,11 @@ class Peer:
         """Wait until something was sent, or the connection is gone."""
         self._progress = self._progress or self._loop.create_future()
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
+
+    @property
+    def spread(self) -> int:
+        """Bytes of events that were written at once."""
+        return self.session.feed.spread
 
     def full(self) -> None:
         """There is no room."""
