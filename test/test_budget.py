@@ -170,4 +170,6 @@ def test_a_call_takes_no_more_memory_than_it_did(serve: Serve, loop: str) -> Non
     most, remaining = found
     print('bytes held:', most, 'blocks left:', remaining)
     assert most <= HELD[sys.version_info[:2]]
-    assert median(remaining) == 0  # a leak is in all of them; what Python or another thread does once is not
+    assert (
+        min(remaining) <= 0
+    )  # a leak is in all of them; what another thread does, or the system does not take, is not
