@@ -25,7 +25,10 @@ from webshoes.core.params import Missing, missing_error
 # Dataclasses are ours to take apart: orjson does not see a field that has its default and stands on the class alone.
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
 _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
-_decode = msgspec.json.Decoder().decode
+DecodeError = msgspec.DecodeError
+
+read = msgspec.json.Decoder().decode
+"""One JSON value, as `decode` reads it when nothing is wrong."""
 
 
 def decode(data: bytes) -> Any:
@@ -36,7 +39,7 @@ def decode(data: bytes) -> Any:
         Error: 400, they are not JSON, nested too deep, or hold a number out of range.
     """
     try:
-        return _decode(data)
+        return read(data)
     except UnicodeDecodeError:
         raise
     except msgspec.DecodeError as exc:
