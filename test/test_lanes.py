@@ -1475,6 +1475,31 @@ def test_login_by_message(serve: Serve, open_lane: OpenLane, lane: str, loop: st
 
 @lane
 @on_loop
+def test_lost_before_it_is_let_in(
+    serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str, block: Block
+) -> None:
+    """A connection that is lost while its login is looked at comes, and goes at once."""
+
+    async def user(token: str) -> str:
+        await block.coroutine(None, None)
+        return token
+
+    wsa = serve(loop=loop, auth=ws.bearer_auth(user, by_message=True))
+    gone = threading.Event()
+    wsa.on('disconnect')(lambda ctx: gone.set())
+    peer = open_lane(wsa, lane)
+    peer.raw(frame({'auth': 'right'}))
+    assert block.entered.wait(TIMEOUT)
+    peer.close()
+    client = open_client(wsa)
+    for _ in range(2):  # turns of the loop, in which it is seen
+        client.ask(head('/'))
+    block.let_go.set()
+    assert gone.wait(TIMEOUT)
+
+
+@lane
+@on_loop
 def test_hook_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str, block: Block) -> None:
     """Nothing is called before the hook that is told of the connection has done, and then all in order."""
     wsa = serve({'echo': echo}, loop=loop)
