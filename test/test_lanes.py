@@ -1529,6 +1529,23 @@ def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch
         assert [read_message(stream)['r'] for _ in range(5)] == [{'n': n} for n in range(5)]
 
 
+@lane
+@on_loop
+@pytest.mark.parametrize('body', [b'', b'{}'], ids=['missing', 'here'])
+def test_handshake_with_a_body(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, lane: str, loop: str, body: bytes
+) -> None:
+    """A handshake that announces a body is answered, and so are the frames after it."""
+    monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+    wsa = serve({'echo': echo}, loop=loop)
+    with dial(wsa.port) as connection, connection.makefile('rb') as stream:
+        connection.sendall(upgrade('Content-Length: 2') + body)
+        read_head(connection)
+        for n in range(3):
+            connection.sendall(call('echo', q={'n': n}))
+            assert read_message(stream)['r'] == {'n': n}
+
+
 @on_loop
 def test_frames_with_the_handshake_that_are_not_masked(serve: Serve, loop: str) -> None:
     """The first frame is to be masked, also where it comes with the handshake."""
