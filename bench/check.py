@@ -23,8 +23,9 @@ class Client:
             f'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n'
         )
         self._socket.sendall(head.encode())
-        while self._stream.readline() != b'\r\n':
-            pass
+        while (line := self._stream.readline()) != b'\r\n':
+            if not line:
+                raise ServerError('it does not upgrade to a WebSocket')
 
     def send(self, text: str) -> None:
         """Send it."""

@@ -18,12 +18,13 @@
  *
  * It prints `ready` when all are connected and have said their hello, and at the end one line of JSON: the messages and
  * seconds of the window, the CPU seconds of the server's process and its own, how many messages were errors, and the
- * quantiles of the latencies.
+ * quantiles of the latencies. A SIGTERM has it print that line at once.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,7 @@ static enum phase phase;
 static long messages, errors, fires, scheduled;
 static double rate, warm, seconds, window_start, phase_start, heard_at, fired_at, load_cpu_start, server_cpu_start;
 static clockid_t server_clock;
+static volatile sig_atomic_t is_told_to_end;
 
 static double on(clockid_t id) {
     struct timespec t;
@@ -284,7 +286,7 @@ static void open_one(void) {
     int on = 1;
     c->number = opened++;
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to)) fail("no connection");
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to)) fail(strerror(errno)); /* too many open files */
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once); /* its port is free again at once */
     struct epoll_event event = {EPOLLIN, {.ptr = c}};
@@ -310,6 +312,8 @@ static void serve(struct epoll_event *event) {
     }
 }
 
+static void end(int number) { is_told_to_end = number; }
+
 int main(int argc, char **argv) {
     if (argc != 10) fail("load PORT PATH MODE SCRIPT CONNECTIONS WARM SECONDS PID RATE");
     const char *mode = argv[3];
@@ -318,6 +322,7 @@ int main(int argc, char **argv) {
     is_http = !strcmp(mode, "http"), is_rate = !strcmp(mode, "rate");
     is_fan = !strcmp(mode, "fan"), is_hold = !strcmp(mode, "hold");
     if (clock_getcpuclockid(atoi(argv[8]), &server_clock)) fail("no such server");
+    signal(SIGTERM, end);
     read_script(argv[4]);
     build_ring(is_http);
     conns = calloc(total + is_fan, sizeof *conns);
@@ -330,7 +335,8 @@ int main(int argc, char **argv) {
         if (phase == OPEN && ready_count == total + is_fan) begin();
         int count = epoll_wait(epoll, events, 256, 100);
         for (int i = 0; i < count; i++) serve(&events[i]);
-        if (!is_hold && now() - heard_at > PATIENCE) fail("silence");
+        if (is_told_to_end) report();
+        if ((!is_hold || phase == OPEN) && now() - heard_at > PATIENCE) fail("silence");
         if (!is_fan && !is_hold) look_at_clock(now());
     }
 }

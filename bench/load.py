@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from server import Server, pin
@@ -21,6 +21,7 @@ from server import Server, pin
 HERE = Path(__file__).resolve().parent
 HTTP_CONNECTIONS = 32
 FOREVER = 1e6  # seconds
+PATIENCE = 120.0  # seconds that a window may take longer than it is told to
 
 
 class LoadError(Exception):
@@ -80,36 +81,46 @@ class Load:
         """
         command = self._arguments(server, mode, lines, (connections, warm, seconds, rate))
         with self._start(command) as process:
-            try:
-                out, _ = process.communicate(timeout=warm + seconds + 120)
-            finally:
-                process.kill()
-        result: dict[str, float] = json.loads(out.splitlines()[-1])
-        if 'failed' in result:
-            raise LoadError(result['failed'])
-        if result['errors']:
-            raise LoadError(f'{result["errors"]} of {result["messages"]} were answered with errors')
-        return result
+            return what_it_told(process, warm + seconds + PATIENCE)
 
     @contextlib.contextmanager
-    def hold(self, server: Server, lines: Sequence[str], connections: int, mode: str = 'hold') -> Iterator[None]:
-        """Idle connections, or with mode `fan` a fan-out without end, as long as the block lasts."""
-        with self._start(self._arguments(server, mode, lines, (connections, 0, FOREVER, 0)), nice=19) as process:
-            try:
-                assert process.stdout is not None
-                said = process.stdout.readline()
-                if said != 'ready\n':
-                    raise LoadError(said)
-                yield
-            finally:
-                process.kill()
+    def hold(
+        self, server: Server, lines: Sequence[str], connections: int, mode: str = 'hold'
+    ) -> Iterator[Callable[[], dict[str, float]]]:
+        """Idle connections, or with mode `fan` a fan-out without end, as long as the block lasts.
 
-    def _start(self, command: Sequence[str], nice: int = 0) -> subprocess.Popen[str]:
+        The block gets a function that ends a fan-out, and returns what it tells.
+
+        Raises:
+            LoadError: they were not all there until the end.
+        """
+
+        def end() -> dict[str, float]:
+            process.terminate()
+            return what_it_told(process, PATIENCE)
+
+        with self._start(self._arguments(server, mode, lines, (connections, 0, FOREVER, 0)), nice=19) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if said != 'ready\n':
+                raise LoadError(said or 'the load ended')
+            yield end
+            if process.poll():
+                raise LoadError(process.stdout.read() or 'the load ended')
+
+    @contextlib.contextmanager
+    def _start(self, command: Sequence[str], nice: int = 0) -> Iterator[subprocess.Popen[str]]:
         def prepare() -> None:
             pin(self._core)
             os.nice(nice)
 
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=prepare
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def http(self, server: Server, is_post: bool, warm: float, seconds: float) -> dict[str, float]:
         """Requests over connections that are kept, one in flight on each."""
@@ -134,6 +145,8 @@ class Load:
             cpu, own, started = server.cpu, resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
             with self._start(command) as process:
                 while server.cpu - cpu < duration:
+                    if time.perf_counter() - started > duration + PATIENCE:
+                        raise LoadError('silence')
                     time.sleep(0.01)
                 out = interrupt(process)
             took, cpu = time.perf_counter() - started, server.cpu - cpu
@@ -143,6 +156,22 @@ class Load:
             raise LoadError(' '.join(out.split()))
         load_cpu = used.ru_utime - own.ru_utime + used.ru_stime - own.ru_stime
         return {'messages': float(done[1]), 'seconds': took, 'server_cpu': cpu, 'load_cpu': load_cpu}
+
+
+def what_it_told(process: subprocess.Popen[str], timeout: float) -> dict[str, float]:
+    """The last line of a load that ends within these seconds."""
+    try:
+        lines = process.communicate(timeout=timeout)[0].splitlines()
+    except subprocess.TimeoutExpired:
+        raise LoadError(f'nothing came of it within {timeout:.0f} seconds') from None
+    if not lines:
+        raise LoadError(f'the load ended with code {process.returncode}')
+    result: dict[str, float] = json.loads(lines[-1])
+    if 'failed' in result:
+        raise LoadError(result['failed'])
+    if result['errors']:
+        raise LoadError(f'{result["errors"]} of {result["messages"]} were answered with errors')
+    return result
 
 
 def interrupt(process: subprocess.Popen[str]) -> str:

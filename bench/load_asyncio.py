@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Window:
         if self._is_open:
             used = passed if self._is_rate else time.clock_gettime(self._clock) - self._server
             if used >= self._seconds:
-                self._report(passed)
+                self.report()
         elif passed >= self._warm:
             self._is_open = True
             self.messages = self.errors = self.fires = 0
@@ -100,7 +101,9 @@ class Window:
             self._started, self._own = time.monotonic(), time.process_time()
             self._server = time.clock_gettime(self._clock)
 
-    def _report(self, passed: float) -> None:
+    def report(self) -> None:
+        """Tell what came, and end."""
+        passed = time.monotonic() - self._started
         late = sorted(self.latencies)
         quantiles = {
             name: late[math.ceil(q * len(late)) - 1] if late else 0
@@ -233,6 +236,7 @@ class Load:
 
     async def run(self) -> None:
         """Connect, and go on until the window ends the program."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.window.report)
         self.connections: list[Connection] = []
         wanted = self.total + (self.mode == 'fan')
         for first in range(0, wanted, CONNECTING):

@@ -24,12 +24,14 @@ class Result:
     values: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     quantiles: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
+    beside: dict[str, list[float]] = field(default_factory=dict)
     load: float = 0.0  # the most CPU time that the load has used, to that of the server
 
     def add(self, peer: str, sample: Sample) -> None:
         """One round of one peer."""
         self.values.setdefault(peer, []).append(sample.value)
         self.quantiles.setdefault(peer, []).append(sample.quantiles)
+        self.beside.setdefault(peer, []).append(sample.beside)
         self.load = max(self.load, sample.load)
 
     def ratios(self, peer: str) -> list[float]:
@@ -53,25 +55,32 @@ def line(result: Result) -> str:
 
 
 def cell(result: Result, peer: str) -> str:
-    """The median, and the spread of the rounds; of a latency p50, p99 and p99.9 in milliseconds."""
+    """What the title of the section tells, of one peer."""
     if peer in result.failed:
         return 'failed'
-    if result.workload.section == 'latency':
-        each = zip(*result.quantiles.get(peer, ()), strict=True)
-        return ' / '.join(f'{statistics.median(rounds) * 1000:.3g}' for rounds in each)
-    ratios = result.ratios(peer)
-    if not ratios:
+    if peer not in result.values:
         return ''
-    ratio = f'{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})'
-    return (
-        f'{amount(statistics.median(result.values[peer]))}: {ratio}' if result.workload.section == 'growth' else ratio
-    )
+    if result.workload.section == 'latency':
+        each = zip(*result.quantiles[peer], strict=True)
+        late = ' / '.join(f'{statistics.median(rounds) * 1000:.3g}' for rounds in each)
+        beside = statistics.median(result.beside[peer])
+        return f'{late}; {amount(beside)}' if beside else late
+    value = amount(statistics.median(result.values[peer]))
+    is_growth = result.workload.section == 'growth'
+    if peer == result.workload.base:
+        return value if is_growth else f'1 = {value} {result.workload.unit}'
+    ratios = result.ratios(peer)
+    ratio = f'{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})' if ratios else ''
+    return f'{value}: {ratio}' if is_growth else ratio
 
 
 TITLES = {
-    'main': 'Ratios: the median of the rounds (and their spread); raw aiohttp = 1',
-    'latency': 'Milliseconds to the answer: p50 / p99 / p99.9',
-    'growth': 'Messages a CPU second of the server, and the ratio to raw aiohttp of the same size',
+    'main': 'Ratios to raw aiohttp = 1, more is better where nothing else is said: '
+    'the median of the rounds (and their spread)',
+    'latency': 'Milliseconds to the answer, p50 / p99 / p99.9, less is better; '
+    'and the events a second that were delivered meanwhile, more is better',
+    'growth': 'Messages a CPU second of the server, more is better: '
+    'the ratio to raw aiohttp at the same size (and the spread of the rounds)',
 }
 
 
@@ -84,6 +93,7 @@ def tables(results: Iterable[Result], peers: Sequence[str]) -> str:
         measured = [peer for peer in peers if any(peer in row.values or peer in row.failed for row in rows)]
         if rows:
             parts.append(f'{title}.\n\n{table(rows, measured)}')
+            parts += [f'{row.workload.title}: {peer} failed: {why}' for row in rows for peer, why in row.failed.items()]
     return '\n\n'.join(parts)
 
 
@@ -120,32 +130,64 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(folder: Path, kind: str, results: Iterable[Result], peers: Sequence[str], environments: Environments) -> None:
-    """The JSON, the table and the plot, as `<kind>.json`, `.md` and `.svg`."""
-    results = list(results)
-    folder.mkdir(exist_ok=True)
-    data = {
-        'machine': machine(),
-        'versions': environments.versions(),
-        'left out': environments.missing,
-        'workloads': {
-            result.workload.key: {
-                'title': result.workload.title,
-                'unit': result.workload.unit,
-                'base': result.workload.base,
-                'less is better': result.workload.is_cost,
-                'values': result.values,
-                'p50, p99, p99.9': result.quantiles if result.workload.section == 'latency' else {},
-                'failed': result.failed,
-                'load': round(result.load, 3),
-            }
-            for result in results
-        },
+class Book:
+    """Where the results are written, after each workload, so that an interruption costs only the one it meets.
+
+    What is not whole yet stands beside what was whole the last time.
+
+    Args:
+        folder: where.
+        kind: `quick` or `full`, which is the name of the files.
+        peers: in the order of the columns.
+        environments: whose versions are told.
+    """
+
+    def __init__(self, folder: Path, kind: str, peers: Sequence[str], environments: Environments) -> None:
+        self._folder = folder
+        self._kind = kind
+        self._peers = peers
+        self._about = {
+            'machine': machine(),
+            'versions': environments.versions(),
+            'left out': environments.missing,
+        }
+        self._written: list[Path] = []
+
+    def __str__(self) -> str:
+        return ', '.join(map(str, self._written)) or 'nothing'
+
+    def write(self, results: Iterable[Result], is_done: bool) -> None:
+        """The JSON, the tables and the plot, as `<kind>.json`, `.md` and `.svg`, or `<kind>-unfinished.*`."""
+        results = list(results)
+        self._folder.mkdir(exist_ok=True)
+        before, name = self._written, self._kind if is_done else f'{self._kind}-unfinished'
+        contents = {
+            'json': json.dumps({**self._about, 'workloads': {r.workload.key: as_json(r) for r in results}}, indent=1),
+            'md': tables(results, self._peers),
+            'svg': plot.dots([row_of(r, self._peers) for r in results if r.workload.section == 'main']),
+        }
+        self._written = [self._folder / f'{name}.{kind}' for kind in contents]
+        for path, text in zip(self._written, contents.values(), strict=True):
+            path.write_text(text.rstrip() + '\n')
+        for path in set(before) - set(self._written):
+            path.unlink()
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Every number of a workload."""
+    work = result.workload
+    is_latency = work.section == 'latency'
+    return {
+        'title': work.title,
+        'unit': work.unit,
+        'base': work.base,
+        'less is better': work.is_cost,
+        'values': result.values,
+        'p50, p99, p99.9': result.quantiles if is_latency else {},
+        'events a second meanwhile': result.beside if is_latency else {},
+        'failed': result.failed,
+        'load': round(result.load, 3),
     }
-    (folder / f'{kind}.json').write_text(json.dumps(data, indent=1) + '\n')
-    (folder / f'{kind}.md').write_text(tables(results, peers) + '\n')
-    (folder / f'{kind}.svg').write_text(plot.dots([row_of(r, peers) for r in results if r.workload.section == 'main']))
-    print(f'written: {folder / kind}.json, .md, .svg')
 
 
 def row_of(result: Result, peers: Sequence[str]) -> tuple[str, dict[str, float]]:

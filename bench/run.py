@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from workloads import MAIN, THREADMSG, Bench, Workload
 
 HERE = Path(__file__).resolve().parent
 WORKLOADS = (*MAIN, *LATENCY, *GROWTH)
-FULL = (11, 0.1, 0.5)  # rounds, seconds to warm up, CPU seconds of a window: many and short, as machines drift
+FULL = (9, 0.1, 0.5)  # rounds, seconds to warm up, CPU seconds of a window: many and short, as machines drift
 QUICK = (2, 0.05, 0.1)
 
 
@@ -68,10 +69,10 @@ class Run:
 
     def measure(self, workload: Workload, place: str) -> None:
         """All rounds of a workload: in each the peers take turns, the base first."""
-        result = self.results[workload.key] = report.Result(workload)
+        result = report.Result(workload)
         peers = [peer for peer in self.peers if workload.fits(peer)]
         peers.sort(key=lambda peer: peer.name != workload.base)
-        rounds = (self.rounds + 1) // 2 if workload.is_slow else self.rounds
+        rounds = workload.rounds(self.rounds)
         for number in range(1, rounds + 1):
             for peer in peers:
                 if peer.name not in result.failed:
@@ -79,14 +80,15 @@ class Run:
                     self._once(result, peer)
         if not self.is_quick:
             self.bench.stop()
+        self.results[workload.key] = result
         self._tell('')
         print(f'{time.perf_counter() - self.started:5.0f} s  {report.line(result)}', flush=True)
 
     def _once(self, result: report.Result, peer: Peer) -> None:
         try:
             result.add(peer.name, result.workload.measure(self.bench, peer))
-        except (LoadError, ServerError, OSError, ValueError) as error:
-            result.failed[peer.name] = str(error)
+        except Exception as error:  # whatever one peer does: the others are measured all the same
+            result.failed[peer.name] = str(error) if isinstance(error, LoadError | ServerError) else repr(error)
             self.bench.stop(peer)
 
     def _tell(self, what: str) -> None:
@@ -95,9 +97,10 @@ class Run:
             print(f'\r\033[K{seconds:4.0f} s  {what}' if what else '\r\033[K', end='', file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def main() -> int:
     """Measure, print, and write."""
     args = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which stops the servers
     os.environ.pop('PYTHONDONTWRITEBYTECODE', None)  # or a checkout would be compiled at each import
     rounds, warm, seconds = QUICK if args.quick else FULL
     folder = args.env / f'python{sys.version_info[0]}.{sys.version_info[1]}'
@@ -109,6 +112,10 @@ def main() -> None:
     load = Load(folder, load_core)
     chosen = args.only or (['main'] if args.quick else ['main', 'latency', 'growth'])
     workloads = [workload for workload in WORKLOADS if workload.key in chosen or workload.section in chosen]
+    names = [peer.name for peer in wanted]
+    kind = 'quick' if args.quick else 'full'
+    book = None if args.only or args.peers else report.Book(args.results, kind, names, environments)
+    is_done = False
     with (folder / 'servers.log').open('wb') as log:
         bench = Bench(environments, load, server_core, log, warm, args.seconds or seconds)
         run = Run(bench, peers, args.rounds or rounds, is_quick=args.quick)
@@ -118,17 +125,21 @@ def main() -> None:
         try:
             for number, workload in enumerate(workloads, 1):
                 run.measure(workload, f'[{number}/{len(workloads)}]')
+                if book is not None:
+                    book.write(run.results.values(), is_done=number == len(workloads))
+            is_done = True
+        except KeyboardInterrupt:
+            print(f'\ninterrupted: {len(run.results)} of {len(workloads)} workloads were measured')
         finally:
             bench.stop()
             load.close()
-    names = [peer.name for peer in wanted]
     print(f'\n{report.tables(run.results.values(), names)}\n\nin {time.perf_counter() - run.started:.0f} s')
     for name, why in environments.missing.items():
         print(f'left out: {name}: {why}')
-    if not args.only and not args.peers:
-        kind = 'quick' if args.quick else 'full'
-        report.write(args.results, kind, run.results.values(), names, environments)
+    if book is not None:
+        print(f'written: {book}')
+    return 0 if is_done else 130  # as a shell tells of a program that was interrupted
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

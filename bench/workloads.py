@@ -27,11 +27,19 @@ THREADMSG = Peer('threadmsg')  # no server: the base of triggers
 
 @dataclass
 class Sample:
-    """One number; of a rate also the CPU time of the load to that of the server, of a latency p50, p99 and p99.9."""
+    """One number, and what else the table tells of it.
+
+    Args:
+        value: the number.
+        load: of a rate, the CPU time of the load to that of the server.
+        quantiles: of a latency, p50, p99 and p99.9.
+        beside: of a latency, the events that were delivered meanwhile, each second.
+    """
 
     value: float
     load: float = 0.0
     quantiles: tuple[float, ...] = ()
+    beside: float = 0.0
 
 
 @dataclass
@@ -94,7 +102,7 @@ class Workload:
         fits: whether it is measured of a peer.
         base: whose number is 1.
         is_cost: whether less is better.
-        is_slow: whether it takes seconds to begin, and has half as many rounds.
+        every: it is measured in one round of so many, as it takes long.
         section: the table it is a row of; `--quick` has the main one alone.
     """
 
@@ -105,8 +113,12 @@ class Workload:
     fits: Callable[[Peer], bool]
     base: str = BASE
     is_cost: bool = False
-    is_slow: bool = False
+    every: int = 1
     section: str = 'main'
+
+    def rounds(self, of: int) -> int:
+        """In how many rounds of so many it is measured."""
+        return -(-of // self.every)
 
 
 def rate(result: dict[str, float]) -> Sample:
@@ -224,9 +236,9 @@ MAIN = (
         lambda peer: peer.has_loops,
     ),
     Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_websocket),
-    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket, is_slow=True),
-    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket, is_slow=True),
-    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket, is_slow=True),
+    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket, every=2),
+    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket, every=2),
+    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket, every=2),
     Workload(
         'triggers', 'triggers from another thread', A_CPU_SECOND, triggers, lambda p: p.name in TRIGGERERS, 'threadmsg'
     ),
@@ -237,7 +249,7 @@ MAIN = (
         memory(is_subscribed=False),
         has_websocket,
         is_cost=True,
-        is_slow=True,
+        every=2,
     ),
     Workload(
         'subscribed',
@@ -246,8 +258,8 @@ MAIN = (
         memory(is_subscribed=True),
         has_websocket,
         is_cost=True,
-        is_slow=True,
+        every=2,
     ),
     Workload('import', 'import', 'CPU seconds', import_time, lambda peer: peer.name in IMPORTS, is_cost=True),
-    Workload('first', 'start to first answer', 'seconds', first_answer, has_http, is_cost=True, is_slow=True),
+    Workload('first', 'start to first answer', 'seconds', first_answer, has_http, is_cost=True, every=2),
 )

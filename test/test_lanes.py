@@ -1232,7 +1232,7 @@ def test_script_and_limits(serve: Serve, open_lane: OpenLane, limits: dict[str, 
 
 def lanes_taken(ctx: ws.Context, q: Bag) -> Any:
     """Whether the message came over the fast lane, and was answered at once."""
-    return ['_take' in ways(), '_call_at_once' in ways()]
+    return ['_take' in ways(), '_handle' not in ways()]
 
 
 @on_loop

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from webshoes.log import REMEMBERED, Journal, log, log_to_stderr
+from webshoes.log import REFUSALS, REMEMBERED, REPEAT, Journal, log, log_to_stderr
 
 
 class Clock:
@@ -139,6 +139,44 @@ def test_what_is_remembered_is_bounded(journal: Journal, caplog: pytest.LogCaptu
     journal.slow('cmd/0', 1)
     assert len(caplog.records) == 1
     assert caplog.messages[0].startswith("'cmd/0' blocked")
+
+
+def test_a_refusal_is_told_once(journal: Journal, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever is refused again, an hour later too, is in the log already."""
+    for line in 'evil was refused', 'other was refused', 'evil was refused':
+        journal.refusal(line)
+        clock.now += 3600
+    assert caplog.messages == ['evil was refused', 'other was refused']
+
+
+def test_many_refusals_do_not_mute_the_log(journal: Journal, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Who makes origins up costs so many lines a minute; then another is told, and how many were left out."""
+    for number in range(5000):
+        journal.refusal(f'{number} was refused')
+    journal.refusal('honest was refused')
+    assert len(caplog.messages) == REFUSALS
+    assert caplog.messages[-1] == '99 was refused (others that follow within 60 seconds are not told)'
+    clock.now += REPEAT
+    caplog.clear()
+    journal.refusal('honest was refused')
+    journal.refusal('next was refused')
+    assert caplog.messages == ['honest was refused (4901 refusals before it were not told)', 'next was refused']
+
+
+def test_the_refusals_that_are_remembered_are_bounded(
+    journal: Journal, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Past so many the one that was met longest ago is forgotten, and told again."""
+    for number in range(REMEMBERED):
+        journal.refusal(f'{number} was refused')
+        clock.now += REPEAT
+    journal.refusal('0 was refused')
+    journal.refusal('new was refused')
+    clock.now += REPEAT
+    caplog.clear()
+    journal.refusal('0 was refused')
+    journal.refusal('1 was refused')
+    assert caplog.messages == ['1 was refused']
 
 
 @pytest.mark.usefixtures('as_it_was')

@@ -17,6 +17,7 @@ from propertybag import Bag
 
 from webshoes import lifetime
 from webshoes.core.access import Access, is_loopback
+from webshoes.core.codec import encode
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context
 from webshoes.core.events import Event, Store
@@ -105,6 +106,7 @@ class WebShoesApp:
             hooks=Hooks(),
             journal=Journal(time.monotonic),
         )
+        self._max_name, self._trigger = limits.max_name, self._parts.store.trigger
         self._registering = threading.Lock()
         self._lifecycle = threading.RLock()
         self._run: Run | None = None
@@ -184,9 +186,9 @@ class WebShoesApp:
             TypeError: the data cannot be JSON, or the name is no text.
             ValueError: the name is empty or too long.
         """
-        check_event(event, self._parts.limits.max_name)
-        ver = LazyFuture()
-        self._parts.store.trigger(event, data, time.time(), ver.resolve)
+        check_event(event, self._max_name)
+        ver: LazyFuture = LazyFuture()
+        ver.known = self._trigger(event, encode(data), time.time(), False, ver)
         return ver
 
     def event(

@@ -10,17 +10,19 @@ _MAKING = RLock()  # a signal handler may trigger while its thread holds it
 
 
 class LazyFuture(Future[int]):
-    """A future whose inside, a condition and all, is made when it is first asked for; a trigger would cost double."""
+    """A future whose inside, a condition and all, is made when it is first asked for; a trigger would cost double.
 
-    _known: int | None = None
+    Attributes:
+        known: the result of one that is done before anybody has it.
+    """
 
-    def __init__(self) -> None:
-        """Nothing is made yet."""
+    known: int | None = None
+    __init__ = object.__init__  # nothing is made yet
 
     def resolve(self, result: int) -> None:
         """Be done."""
         with _MAKING:
-            self._known = result
+            self.known = result
             is_made = '_condition' in self.__dict__
         if is_made:
             self.set_result(result)
@@ -30,6 +32,6 @@ class LazyFuture(Future[int]):
             if '_condition' in self.__dict__:  # another thread made it meanwhile, or there is no such attribute
                 return self.__getattribute__(name)
             super().__init__()
-            if self._known is not None:
-                self.set_result(self._known)
+            if self.known is not None:
+                self.set_result(self.known)
             return self.__getattribute__(name)

@@ -12,10 +12,10 @@ from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error, is_answer
 from webshoes.core.handler import Function
 from webshoes.core.meter import Meter
-from webshoes.log import log
+from webshoes.log import Journal
 from webshoes.loops import in_time
 
-REMEMBERED = 1000  # refusals that are told once
+REMEMBERED = 1000  # hosts that need not be looked at again
 PREFLIGHT_AGE = '600'  # seconds in which a browser need not ask again
 TOO_SLOW = Error(408, 'The login took too long')
 
@@ -32,15 +32,17 @@ class Guard:
     Args:
         access: which hosts and origins may ask.
         auth: finds the user; `None` lets everybody in.
-        dispatcher, meter: the app's.
+        dispatcher, meter, journal: the app's.
     """
 
-    def __init__(self, access: Access, auth: Function | None, dispatcher: Dispatcher, meter: Meter) -> None:
+    def __init__(
+        self, access: Access, auth: Function | None, dispatcher: Dispatcher, meter: Meter, journal: Journal
+    ) -> None:
         self._access = access
         self._auth = auth
         self._dispatcher = dispatcher
         self._meter = meter
-        self._told: set[str] = set()
+        self._journal = journal
         self._taken: set[str | None] = set()  # hosts that need not be looked at again
 
     # --- host and origin ---
@@ -55,8 +57,9 @@ class Guard:
             self._tell(f'host {asking.host!r} was refused', 'hosts', host_setting(asking.host or ''))
             raise Error(403, 'This host is not served')
         if not self._access.is_unlisted(asking):
-            if len(self._taken) < REMEMBERED:
-                self._taken.add(asking.host)
+            if len(self._taken) >= REMEMBERED:  # of somebody who makes them up: those of others come back at once
+                self._taken.clear()
+            self._taken.add(asking.host)
         else:
             self._tell(f'asked as host {asking.host!r}, which is not listed', 'hosts', host_setting(asking.host or ''))
 
@@ -109,9 +112,7 @@ class Guard:
         line = what[:300]
         if value is not None:
             line += f'; to let it in: WebShoesApp(..., {setting}=[{value!r}])'
-        if line not in self._told and len(self._told) < REMEMBERED:
-            self._told.add(line)
-            log.warning('%s', line)
+        self._journal.refusal(line)
 
     # --- auth ---
 

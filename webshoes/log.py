@@ -11,10 +11,11 @@ log = logging.getLogger('webshoes')
 
 REPEAT = 60.0  # seconds in which the same line is not logged again
 REMEMBERED = 1000  # lines whose last time is known
+REFUSALS = 100  # that are told within `REPEAT`: who makes origins up fills neither the disk nor the log for others
 
 
 class Journal:
-    """Logs each kind of trouble at most once a minute, and says how often it happened meanwhile.
+    """Logs each kind of trouble at most once a minute, and says how often it happened meanwhile; a refusal once.
 
     Args:
         clock: monotonic seconds.
@@ -23,6 +24,8 @@ class Journal:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        self._refusals: OrderedDict[str, None] = OrderedDict()  # that were told, the longest not met first
+        self._refusals_since, self._refusals_told, self._refusals_untold = float('-inf'), 0, 0
 
     def failure(self, exc: BaseException, where: str) -> None:
         """A handler failed: log it with its traceback, once a minute for the same place in the same function."""
@@ -43,6 +46,28 @@ class Journal:
                 seconds,
                 times,
             )
+
+    def refusal(self, line: str) -> None:
+        """Who asked was refused: log it unless it was told, or too many others were; those are counted."""
+        if line in self._refusals:
+            self._refusals.move_to_end(line)
+            return
+        now = self._clock()
+        if now - self._refusals_since >= REPEAT:
+            self._refusals_since, self._refusals_told = now, 0
+        if self._refusals_told == REFUSALS:
+            self._refusals_untold += 1
+            return
+        self._refusals_told += 1
+        self._refusals[line] = None
+        if len(self._refusals) > REMEMBERED:
+            self._refusals.popitem(last=False)
+        left_out, self._refusals_untold = self._refusals_untold, 0
+        if left_out:
+            line += f' ({left_out} refusals before it were not told)'
+        if self._refusals_told == REFUSALS:
+            line += f' (others that follow within {REPEAT:.0f} seconds are not told)'
+        log.warning('%s', line)
 
     def _due(self, key: Hashable) -> str | None:
         """`None` if the line was logged within the minute, else what to say of the times it was left out."""

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import Any, Protocol
@@ -35,6 +36,10 @@ class HasOutlet(Protocol):
     """The protocol of a connection that may live long, which tells its outlet what asyncio tells it."""
 
     outlet: Outlet | None
+    received: int  # bytes
+
+    def take_frames_within(self, run: Callable[..., object]) -> None:
+        """Have what comes from here on taken by `run(take, data)`."""
 
 
 class Outlet:
@@ -55,7 +60,6 @@ class Outlet:
         'is_lost',
         'is_paused',
         'passed',
-        'received',
         'sender',
         'transport',
     )
@@ -70,7 +74,6 @@ class Outlet:
         self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
         self.is_lost = False
         self.passed = 0  # bytes
-        self.received = 0  # bytes, as its protocol tells
         self._high = high
         self._stalls = stalls
         if self.is_paused:

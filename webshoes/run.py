@@ -95,7 +95,7 @@ class Run:
             slow=parts.limits.slow_handler,
         )
         spawn, stalls = spawner(loop), Stalls(parts.limits.stall_timeout)
-        guard = Guard(parts.access, parts.auth, dispatcher, parts.meter)
+        guard = Guard(parts.access, parts.auth, dispatcher, parts.meter, parts.journal)
         services = Services(
             dispatcher=dispatcher,
             limits=parts.limits,

@@ -52,7 +52,7 @@ class House:
 
     def trigger(self, name: str, value: Any) -> None:
         """Trigger an event, and tell those who subscribed."""
-        self.store.trigger(name, value, 5.0, lambda ver: None)
+        self.store.trigger(name, codec.encode(value), 5.0)
         for subscription in self.store.take_changed():
             subscription.owner.mark_stale(subscription)
 

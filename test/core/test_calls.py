@@ -170,7 +170,7 @@ def test_result_that_exits_when_it_is_encoded(is_async: bool) -> None:
     bench.driver.run()
     bench.call('now', 'y')
     assert (bench.told, bench.failures) == ([('x', 500), ('y', 'now')], [('SystemExit', 'cmd/f')])
-    assert not bench.calls.is_busy
+    assert bench.calls.is_idle
 
 
 def test_types_that_only_http_can_send() -> None:
@@ -203,7 +203,7 @@ def test_error(raised: BaseException, code: int, message: str, failures: Any) ->
     bench.call('f', 'x')
     assert bench.sent == [{'error': message, 'code': code, 'tid': 'x'}]
     assert bench.failures == failures
-    assert not bench.calls.is_busy
+    assert bench.calls.is_idle
 
 
 @pytest.mark.parametrize('fn', [lambda ctx, q: int(q.a), lambda ctx, q: {'a': q.a}, lambda ctx, q: q.a])
@@ -262,7 +262,7 @@ def test_a_plain_function_is_answered_at_once(bench: Bench) -> None:
     """A plain def is answered where it is called, and wakes nobody."""
     bench.call('now')
     assert bench.told == [(None, 'now')]
-    assert (bench.wakes, bench.calls.is_busy, bench.calls.turn_is_taken) == (0, False, False)
+    assert (bench.wakes, not bench.calls.is_idle, bench.calls.turn_is_taken) == (0, False, False)
 
 
 @pytest.mark.parametrize('fn', ['wait', 'thread'])
@@ -271,9 +271,9 @@ def test_what_is_answered_later_wakes(bench: Bench, doors: Doors, fn: str) -> No
     bench.registry.entries['cmd'].fm['thread'] = threaded(lambda ctx, q: q.door)
     doors.open('a')
     bench.call(fn, 'x', q={'door': 'a'})
-    assert (bench.told, bench.calls.is_busy) == ([], True)
+    assert (bench.told, not bench.calls.is_idle) == ([], True)
     bench.driver.run()
-    assert (bench.told, bench.wakes, bench.calls.is_busy) == ([('x', 'a')], 1, False)
+    assert (bench.told, bench.wakes, not bench.calls.is_idle) == ([('x', 'a')], 1, False)
 
 
 def test_calls_with_tid_overtake(bench: Bench, doors: Doors) -> None:
@@ -356,7 +356,7 @@ def test_places(doors: Doors) -> None:
     assert doors.begun == ['a', 'b', 'c']
     doors.open('a', 'c', 'd')
     bench.driver.run()
-    assert (bench.told, bench.calls.is_busy) == ([('b', 'b'), ('a', 'a'), ('c', 'c'), ('d', 'd')], False)
+    assert (bench.told, not bench.calls.is_idle) == ([('b', 'b'), ('a', 'a'), ('c', 'c'), ('d', 'd')], False)
 
 
 def test_a_call_without_tid_waits_for_a_place(doors: Doors) -> None:
@@ -470,9 +470,9 @@ def test_cancel(bench: Bench, doors: Doors) -> None:
     bench.driver.run()
     assert bench.calls.cancel('x')
     assert bench.sent == [{'error': 'Cancelled', 'code': 499, 'tid': 'x'}]
-    assert (doors.ended, bench.calls.is_busy) == ([], True)
+    assert (doors.ended, not bench.calls.is_idle) == ([], True)
     bench.driver.run()
-    assert (doors.ended, bench.calls.is_busy, len(bench.sent), bench.failures) == (['a'], False, 1, [])
+    assert (doors.ended, not bench.calls.is_idle, len(bench.sent), bench.failures) == (['a'], False, 1, [])
 
 
 @pytest.mark.parametrize('tid', ['y', '', 0, None])
@@ -495,7 +495,7 @@ def test_cancel_before_it_begins(bench: Bench, doors: Doors) -> None:
     bench.call('wait', 'x', q={'door': 'a'})
     assert bench.calls.cancel('x')
     bench.driver.run()
-    assert (bench.told, bench.calls.is_busy) == ([('x', 499)], False)
+    assert (bench.told, not bench.calls.is_idle) == ([('x', 499)], False)
 
 
 def test_cancel_what_waits_for_a_place(doors: Doors) -> None:
@@ -539,7 +539,7 @@ def test_a_handler_that_will_not_be_cancelled(bench: Bench, doors: Doors) -> Non
     bench.call('now', 'x')
     doors.open('b')
     bench.driver.run()
-    assert (bench.told, bench.calls.is_busy) == ([('x', 499), ('x', 'now')], False)
+    assert (bench.told, not bench.calls.is_idle) == ([('x', 499), ('x', 'now')], False)
 
 
 @pytest.mark.parametrize('limit', [1, 2, None])
@@ -553,7 +553,7 @@ def test_interrupt(doors: Doors, limit: int | None) -> None:
     bench.calls.interrupt(Error(503, 'stopping'))
     bench.driver.run()
     assert sorted(bench.told) == [('a', 499), ('b', 503), ('c', 503)]
-    assert (bench.calls.is_busy, sorted(doors.ended)) == (False, sorted(doors.begun))
+    assert (not bench.calls.is_idle, sorted(doors.ended)) == (False, sorted(doors.begun))
 
 
 def test_interrupt_lets_go_what_waits_for_its_turn(bench: Bench, doors: Doors) -> None:
@@ -571,10 +571,10 @@ def test_abandon(doors: Doors) -> None:
     bench.calls.wait_for_turn('second', 1)
     bench.call('wait', 'x', q={'door': 'b'})
     bench.calls.abandon()
-    assert bench.calls.is_busy
+    assert not bench.calls.is_idle
     doors.open('a', 'b')
     bench.driver.run()
-    assert (doors.ended, bench.resumed, bench.calls.is_busy) == (['a'], [], False)
+    assert (doors.ended, bench.resumed, not bench.calls.is_idle) == (['a'], [], False)
 
 
 class Crowded(Bench):
@@ -614,4 +614,4 @@ def test_a_task_that_is_done_where_it_is_spawned(doors: Doors) -> None:
     bench.begin(spawn=spawn)
     doors.open('a')
     bench.call('wait', 'x', q={'door': 'a'})
-    assert (bench.told, bench.calls.is_busy) == ([('x', 'a')], False)
+    assert (bench.told, not bench.calls.is_idle) == ([('x', 'a')], False)

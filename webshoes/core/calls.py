@@ -94,6 +94,9 @@ class Calls:
         resume: takes a message that was told to wait, when its turn comes.
         wake: called when an answer was sent that did not come of a message being taken.
         has_room: whether there is room for more answers; what waits goes on waiting while there is none.
+
+    Attributes:
+        is_idle: whether nothing runs or waits.
     """
 
     __slots__ = (
@@ -112,6 +115,7 @@ class Calls:
         '_turn',
         '_waiting_bytes',
         '_wake',
+        'is_idle',
     )
 
     def __init__(
@@ -137,6 +141,7 @@ class Calls:
         self._for_place: deque[_Call] = EMPTY
         self._waiting_bytes = 0
         self._advancing = False
+        self.is_idle = True
 
     @property
     def turn_is_taken(self) -> bool:
@@ -148,14 +153,9 @@ class Calls:
         """Whether nothing waits, nor has to."""
         return self._turn is None and not self._for_turn and not self._for_place
 
-    def has_place_for(self, tid: Tid) -> bool:
-        """Whether `accept` would run a call at once."""
-        return tid not in self._by_tid and len(self._running) < self._places
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a call is running or anything waits."""
-        return bool(self._running or self._for_place or self._for_turn)
+    def can_run(self, tid: Tid) -> bool:
+        """Whether a call would neither wait nor be refused."""
+        return self.is_quiet and tid not in self._by_tid and self._has_place()
 
     @property
     def can_advance(self) -> bool:
@@ -175,6 +175,7 @@ class Calls:
         self._check_queue(size)
         self._for_turn = self._for_turn or deque()
         self._for_turn.append((message, size))
+        self.is_idle = False
 
     def accept(self, run: Run, function: Function, rep: str, tid: Tid, size: int) -> None:
         """Run a call, at once or when there is a place for it.
@@ -198,6 +199,7 @@ class Calls:
             self._for_place = self._for_place or deque()
             self._for_place.append(call)
             self._note(call)
+            self.is_idle = False
             return
         self._begin(_Call(run, function, rep, tid, size))
 
@@ -219,6 +221,7 @@ class Calls:
         self._for_turn.clear()
         self._for_place.clear()
         self._waiting_bytes = 0
+        self.is_idle = not self._running
         for call in self._running:
             if call.task is not None and call.function.threaded:
                 call.answered = True  # being left is no failure
@@ -269,6 +272,7 @@ class Calls:
         """Wait for the result of a call."""
         self._note(call)
         self._running[call] = None
+        self.is_idle = False
         task = self._on.spawn(self._await(call, result))
         if call in self._running:
             call.task = task
@@ -327,6 +331,7 @@ class Calls:
                     self._resume(message, size)
         finally:
             self._advancing = False
+            self.is_idle = not (self._running or self._for_place or self._for_turn)
 
     def _interrupt(self, call: _Call, exc: Error) -> None:
         if call in self._for_place:

@@ -25,7 +25,10 @@ from webshoes.core.params import Missing, missing_error
 # Dataclasses are ours to take apart: orjson does not see a field that has its default and stands on the class alone.
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
 _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
-_decode = msgspec.json.Decoder().decode
+DecodeError = msgspec.DecodeError
+
+read = msgspec.json.Decoder().decode
+"""One JSON value, as `decode` reads it when nothing is wrong."""
 
 
 def decode(data: bytes) -> Any:
@@ -36,7 +39,7 @@ def decode(data: bytes) -> Any:
         Error: 400, they are not JSON, nested too deep, or hold a number out of range.
     """
     try:
-        return _decode(data)
+        return read(data)
     except UnicodeDecodeError:
         raise
     except msgspec.DecodeError as exc:
@@ -53,7 +56,11 @@ def encode(value: Any) -> bytes:
         TypeError: the value cannot be JSON; the sentence names the type.
         Error: 400, a parameter that the client did not send is part of it.
     """
-    return _encode(value, _OPTIONS)
+    try:
+        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
+        return b''.join((orjson.dumps(value, _default, _OPTIONS), b''))
+    except TypeError as exc:
+        return _encode_slowly(value, _OPTIONS, exc)
 
 
 def encode_sorted(value: Any) -> bytes:
@@ -62,15 +69,10 @@ def encode_sorted(value: Any) -> bytes:
     Raises:
         As `encode`.
     """
-    return _encode(value, _SORTED)
-
-
-def _encode(value: Any, option: int) -> bytes:
     try:
-        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
-        return b''.join((orjson.dumps(value, _default, option), b''))
+        return orjson.dumps(value, _default, _SORTED)
     except TypeError as exc:
-        return _encode_slowly(value, option, exc)
+        return _encode_slowly(value, _SORTED, exc)
 
 
 def _encode_slowly(value: Any, option: int, refusal: TypeError) -> bytes:

@@ -20,8 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from itertools import islice
-from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
 
@@ -33,10 +32,18 @@ from webshoes.core.names import Since
 Owner = TypeVar('Owner')
 NEWS = 128  # versions of an event that are sent to all who lack them in one go
 
-_Trigger = tuple[str, float, bytes, Callable[[int], None], bool]
+
+class Later(Protocol):
+    """Who is told of a version that comes to be later."""
+
+    def resolve(self, result: int) -> None:
+        """Take its number."""
 
 
-class Version(Struct, frozen=True):
+_Trigger = tuple[str, bytes, float, bool, Later | None]
+
+
+class Version(Struct, frozen=True, gc=False):
     """One trigger: its number, its Unix time in seconds, its data as JSON, and how many bytes there were up to it."""
 
     ver: int
@@ -109,10 +116,6 @@ class _Event(Struct, eq=False):
     def ver(self) -> int:
         return self.log[-1].ver if self.log else 0
 
-    @property
-    def log_bytes(self) -> int:
-        return self.log[-1].end - self.log[0].end + len(self.log[0].data)
-
 
 class Store:
     """All events of one app.
@@ -138,9 +141,9 @@ class Store:
     ) -> None:
         self.wake: Callable[[], None] = lambda: None
         self.lock = lock
-        self._triggering: FrameType | None = None
+        self._is_triggering = False
         self._deferred: deque[_Trigger] = deque()
-        self._limits = limits
+        self._history, self._history_bytes = limits.history, limits.history_bytes
         self._epoch = epoch
         self._met = met
         self._events: dict[str, _Event] = {}
@@ -168,53 +171,74 @@ class Store:
             event = self._events.get(name)
             return None if event is None or event.ver else event.read
 
-    def trigger(self, name: str, value: Any, t: float, done: Callable[[int], None], only_first: bool = False) -> None:
+    def trigger(
+        self, name: str, data: bytes, t: float, only_first: bool = False, later: Later | None = None
+    ) -> int | None:
         """Append a version.
 
         Args:
             name: the event.
-            value: its new value, encoded here and now.
+            data: its new value, JSON.
             t: Unix time in seconds.
-            done: takes the newest version's number, before this returns; only where a signal handler triggers while
-                its thread is doing just that, it is called when the handler has returned.
             only_first: leave an event that has a value as it is.
+            later: told of the number that this could not return.
 
-        Raises:
-            TypeError: the value cannot be JSON.
+        Returns:
+            The newest version's number. `None` where a signal handler triggers while its thread is doing just that: the
+            version is made when the handler has returned.
         """
-        data = codec.encode(value)
         with self.lock:
-            self._deferred.append((name, t, data, done, only_first))
-            if self._is_triggering():
-                return
-            self._triggering = sys._getframe()
-            while self._deferred:
-                self._append(*self._deferred.popleft())
-            self._triggering = None
+            if self._is_triggering or self._deferred:
+                if self._is_inside():
+                    self._deferred.append((name, data, t, only_first, later))
+                    return None
+                self._catch_up()  # on what a trigger has left that an exception ended
+            self._is_triggering = True
+            ver = self._append(name, data, t, only_first)
+            self._is_triggering = False
+            if self._deferred:
+                self._catch_up()
+            return ver
 
-    def _is_triggering(self) -> bool:
+    def _is_inside(self) -> bool:
         """Whether this very thread, which has the lock, is in the middle of a trigger, and this is a signal handler's.
 
-        A flag would stay set when an exception ends a trigger at the wrong moment; a frame that ended is on no stack.
+        The mark alone does not tell: it stays set when an exception ends a trigger, whose frame is on no stack then.
         """
-        frame = sys._getframe() if self._triggering is not None else None
-        while frame is not None and frame is not self._triggering:
+        frame = sys._getframe(1).f_back
+        while frame is not None and not (frame.f_code is _TRIGGER and frame.f_locals['self'] is self):
             frame = frame.f_back
         return frame is not None
 
-    def _append(self, name: str, t: float, data: bytes, done: Callable[[int], None], only_first: bool) -> None:
+    def _catch_up(self) -> None:
+        while self._deferred:
+            self._is_triggering = True
+            name, data, t, only_first, later = self._deferred.popleft()
+            ver = self._append(name, data, t, only_first)
+            self._is_triggering = False
+            if later is not None:
+                later.resolve(ver)
+
+    def _append(self, name: str, data: bytes, t: float, only_first: bool) -> int:
         """One step after which all is well, whatever exception a signal handler raises between any two of them."""
-        event = self._event(name)
-        last = event.log[-1] if event.log else Version(0, t, b'', 0)
-        is_new = not last.ver or not (only_first or (event.distinct and _is_same(data, last.data)))
-        if is_new:
-            if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
-                if not self._changed:
-                    self.wake()
-                self._changed[name] = None
-            event.log.append(Version(last.ver + 1, t, data, last.end + len(data)))
+        event = self._events.get(name)
+        if event is None:
+            event = self._event(name)
+        log, ver, end = event.log, 1, len(data)
+        if log:
+            last = log[-1]
+            if only_first or (event.distinct and _is_same(data, last.data)):
+                return last.ver
+            ver, end = last.ver + 1, last.end + end
+        if event.subscriptions:  # before the version is there: what is in the log is sure to be looked at
+            if not self._changed:
+                self.wake()
+            self._changed[name] = None
+        log.append(Version(ver, t, data, end))
+        oldest = log[0]
+        if len(log) > event.history or end - oldest.end + len(oldest.data) > self._history_bytes:
             self._trim(event)
-        done(event.ver)
+        return ver
 
     def newest(self, name: str) -> tuple[str, Version | None]:
         """An event's epoch, and its newest version if it ever had one."""
@@ -287,23 +311,28 @@ class Store:
     def _event(self, name: str) -> _Event:
         event = self._events.get(name)
         if event is None:
-            event = self._events[name] = _Event(self._epoch, self._limits.history)
+            event = self._events[name] = _Event(self._epoch, self._history)
         return event
 
     def _trim(self, event: _Event) -> None:
-        while len(event.log) > 1:
-            if len(event.log) > event.history:
+        log = event.log
+        while len(log) > 1:
+            oldest = log[0]
+            if len(log) > event.history:
                 limit = 'history'
-            elif event.log_bytes > self._limits.history_bytes:
+            elif log[-1].end - oldest.end + len(oldest.data) > self._history_bytes:
                 limit = 'history_bytes'
             else:
                 return
-            event.log.popleft()
+            log.popleft()
             self._met(limit)
 
     def _forget_if_empty(self, name: str, event: _Event) -> None:
         if not (event.ver or event.subscriptions or event.configured):
             del self._events[name]
+
+
+_TRIGGER = Store.trigger.__code__
 
 
 class Event:

@@ -57,7 +57,7 @@ class Feed:
 
     Attributes:
         outbox: replies, and pushes to this connection alone, that wait.
-        unsent: bytes of these replies.
+        unsent, noticed: bytes of these replies, and of these pushes.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
         passes: to be told of the bytes that wait there.
@@ -65,11 +65,11 @@ class Feed:
 
     __slots__ = (
         '_is_closed',
-        '_noticed',
         '_on',
         '_subscriptions',
         '_wake_soon',
         'ctx',
+        'noticed',
         'outbox',
         'passes',
         'stale',
@@ -87,7 +87,7 @@ class Feed:
         self._wake_soon = wake_soon
         self.outbox: list[bytes | _Notice] = []
         self.unsent = 0
-        self._noticed = 0  # bytes of pushes to this connection alone
+        self.noticed = 0
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
         self.stale: deque[Subscription[Feed]] = EMPTY
         self.way: Way | None = None
@@ -129,7 +129,7 @@ class Feed:
         try:
             value = self._on.dispatcher.run(read)
             value = await value if is_pending(value) else value
-            self._on.store.trigger(name, value, self._on.now(), lambda ver: None, only_first=True)
+            self._on.store.trigger(name, codec.encode(value), self._on.now(), only_first=True)
         except (Exception, SystemExit, KeyboardInterrupt) as exc:
             self._on.dispatcher.failed(exc, read.name)
 
@@ -192,10 +192,10 @@ class Feed:
         with self._on.store.lock:
             if self._is_closed:
                 raise Error(410, 'The connection is closed')
-            waiting = self._noticed
+            waiting = self.noticed
             if waiting and self._on.meter.over('send_buffer', waiting + len(data)):
                 raise Error(429, f'The connection is too far behind: {waiting} bytes that were pushed to it wait')
-            self._noticed += len(data)
+            self.noticed += len(data)
             self.outbox.append(_Notice(name, self._on.now(), data))
         if not waiting:
             self._wake_soon()
@@ -227,9 +227,9 @@ class Feed:
 
     def _noticed_frame(self, notice: _Notice) -> bytes:
         with self._on.store.lock:
-            self._noticed -= len(notice.data)
+            self.noticed -= len(notice.data)
             if not self.outbox:  # also where a signal handler pushed in the middle of a push
-                self._noticed = 0
+                self.noticed = 0
         evt, rep = self._fields(notice.name)
         return notice_frame(evt, rep, notice.name, notice.t, notice.data)
 

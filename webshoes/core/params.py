@@ -104,6 +104,7 @@ def _dotted(*steps: Any) -> str:
 _DEFAULTS = {'sep': '.', 'frozen': False, 'defstr': ValueError, 'defval': None, 'prefix': ()}
 _attributes = Bag.__dict__['__dict__'].__get__
 _inherited = object.__getattribute__
+_new, _put = dict.__new__, dict.__setitem__
 
 
 class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
@@ -115,8 +116,8 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
 
         Which of the values came as text does not matter to it.
         """
-        params = dict.__new__(Params)
-        dict.__setitem__(params, '_', '_')  # so that json.dumps does not take it for an empty dict
+        params = _new(Params)
+        _put(params, '_', '_')  # so that json.dumps does not take it for an empty dict
         attributes = _attributes(params)
         attributes['pb'] = values
         if prefix:

@@ -14,14 +14,14 @@ Names are looked up live in the dict that was registered; keys with parameters o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler, compile_handler, unknown_key
-from webshoes.core.params import Texts
+from webshoes.core.params import Bind, Texts
 
 # Fields of the wire itself (section 5): what a client may send, and what the server sends.
 SENT_BY_CLIENTS = frozenset(('tid', 'uid', 'off', 'since', 'cancel', 'ping'))
@@ -115,6 +115,10 @@ class Entry(Struct, frozen=True):
             yield first, {}
         yield '*', {}
 
+    def has(self, key: str, handler: Handler) -> bool:
+        """Whether a key stands for this handler, and for itself alone."""
+        return not _is_pattern(key) and self.fm.get(key) is handler.fn
+
     def target(self, key: str) -> Handler | Folder:
         """What stands under a key, checked once for each function.
 
@@ -203,16 +207,24 @@ class Known(Struct, frozen=True):
 
     fm: dict[str, Any]
     key: str
-    handler: Handler
+    fn: Callable[..., Any]
+    bind: Bind
+    name: str
     q: str
     rep: str
+    handler: Handler
     match: Match
     methods: frozenset[str]
 
     @property
     def is_so(self) -> bool:
         """Whether it still is."""
-        return self.fm.get(self.key) is self.handler.fn
+        return self.fm.get(self.key) is self.fn
+
+
+def _known(key: str, handler: Handler, match: Match, methods: frozenset[str]) -> Known:
+    entry = match.entry
+    return Known(entry.fm, key, handler.fn, handler.bind, handler.name, entry.q, entry.rep, handler, match, methods)
 
 
 class Registry:
@@ -221,8 +233,8 @@ class Registry:
     Attributes:
         entries: all of them by `sub`, in order of registration.
         evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
-        fields: these fields, in the order in which a message is looked at; each with the entry, of one that subscribes,
-            and of one that calls with the commands that were found before.
+        fields: these fields, in the order in which a message is looked at, with the entry of those that subscribe.
+        commands: the same fields, with the commands that were found before; never empty.
         paths: those of requests that were found before.
     """
 
@@ -230,7 +242,8 @@ class Registry:
         self.entries: Mapping[str, Entry] = {}
         self.evt_entries: Mapping[str, Entry] = {}
         self.cmd_entries: Mapping[str, tuple[Entry, ...]] = {}
-        self.fields: tuple[tuple[str, Entry | None, dict[str, Known]], ...] = ()
+        self.fields: tuple[tuple[str, Entry | None], ...] = ()
+        self.commands: tuple[tuple[str, dict[str, Known]], ...] = (('', {}),)
         self.paths: dict[str, Known] = {}
 
     def add(self, entry: Entry) -> None:
@@ -259,7 +272,8 @@ class Registry:
                 cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
         self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
         self.paths = {}
-        self.fields = (*((name, entry, {}) for name, entry in evt.items()), *((name, None, {}) for name in cmd))
+        self.fields = (*evt.items(), *((name, None) for name in cmd))
+        self.commands = tuple((name, {}) for name, _ in self.fields) or (('', {}),)
 
     def find_path(self, path: str) -> Match:
         """Where an HTTP request goes.
@@ -290,9 +304,9 @@ class Registry:
             return  # pragma: no cover  # another thread has taken it away this very moment
         entry, handler = match.entry, match.target
         key = path[1:] if entry.sub == '*' else path[1:].partition('/')[2]
-        if handler.is_plain and not _is_pattern(key) and entry.fm.get(key) is handler.fn:
+        if handler.is_plain and entry.has(key, handler):
             methods = frozenset(method for method in ('GET', 'POST') if handler.takes(method))
-            paths[path] = Known(entry.fm, key, handler, entry.q, entry.rep, match, methods)
+            paths[path] = _known(key, handler, match, methods)
 
     def find_events(self, path: str) -> Entry | None:
         """The entry whose events an HTTP request may ask for: at `/<sub>`, `/<sub>/`, and `/` where that is `'*'`."""
@@ -312,31 +326,26 @@ class Registry:
         """
         if not isinstance(command, str) or not command:
             raise Error(400, 'Invalid command')
-        fields = self.fields  # before it is looked for: these are left behind where another thread changes the entries
+        known = self.commands  # before it is looked for: they are left behind where another thread changes the entries
         for match in self._command_matches(field, command):
             if match is not None and isinstance(match.target, Handler):
-                if (known := self._known(field, command, match, match.target)) is not None:
-                    for name, owner, commands in fields:
-                        if name == field and owner is None:
-                            commands[command] = known
+                key, handler = self._key(field, command, match.entry), match.target
+                if key is not None and not handler.threaded and match.entry.has(key, handler):
+                    dict(known).get(field, {})[command] = _known(key, handler, match, frozenset())
                 return match
         raise Error(404, 'Unknown command')
 
-    def _known(self, field: str, command: str, match: Match, handler: Handler) -> Known | None:
-        """What is to be known of a command that is a key of an entry as it stands, after the entry's own name or not.
+    def _key(self, field: str, command: str, entry: Entry) -> str | None:
+        """The key of an entry that a command is, as it stands, after the entry's own name or not.
 
-        There are at most two for each key, and nothing comes before such a key as long as it holds what it does.
+        There are at most two such commands for each key, and nothing comes before it as long as it holds what it does.
         """
-        entry = match.entry
         first, slash, rest = command.partition('/')
         if slash and first == entry.sub != '*':
-            key = rest
-        elif not slash and first not in self.entries and entry is next(iter(self.cmd_entries.get(field, ())), None):
-            key = command
-        else:
-            return None
-        is_so = not _is_pattern(key) and entry.fm.get(key) is handler.fn
-        return Known(entry.fm, key, handler, entry.q, entry.rep, match, frozenset()) if is_so else None
+            return rest
+        if not slash and first not in self.entries and entry is next(iter(self.cmd_entries.get(field, ())), None):
+            return command
+        return None
 
     def _command_matches(self, field: str, command: str) -> Iterator[Match | None]:
         owners = self.cmd_entries.get(field, ())

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from webshoes.core import codec
+from webshoes.core import codec, frames
 from webshoes.core.calls import EMPTY, Calls, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
@@ -47,9 +47,9 @@ class Session:
     __slots__ = (
         '_arrived',
         '_calls',
-        '_counts',
         '_dispatcher',
         '_high',
+        '_is_open',
         '_limits',
         '_now',
         '_on',
@@ -73,11 +73,13 @@ class Session:
         self._dispatcher = services.dispatcher
         self._now = services.now
         self._scope = ctx.scope
-        self._counts = services.limits.max_rate is not None
+        self._is_open = services.limits.max_rate is None  # to calls that are answered in one step
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
-        self._rate = Rate(services.meter, services.dispatcher.clock) if self._counts else None
+        self._rate: Rate | None = None  # where it is limited
+        if services.limits.max_rate is not None:
+            self._rate = Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
         self.close_code: int | None = None
@@ -88,24 +90,70 @@ class Session:
     def receive(self, data: bytes) -> None:
         """Take a text message. Whatever it is, it is answered, and no exception leaves here.
 
-        One that is not UTF-8 sets `close_code` to 1007 (RFC 6455 section 8.1).
+        Nearly every message is a call that goes where one went before and waits for nothing. It is answered here, as
+        `_handle`, `Calls.accept` and `Dispatcher.call` would do it; what may be otherwise is left to these, before
+        anything has run. One that is not UTF-8 sets `close_code` to 1007 (RFC 6455 section 8.1).
         """
-        message: Any
         try:
-            message = codec.decode(data)
+            message = codec.read(data)
+        except (ValueError, RecursionError, codec.DecodeError):
+            return self._receive_broken(data)
+        try:
+            for field, commands in self._registry.commands:  # noqa: B007  # they are used below
+                if field in message:
+                    break
+            command = message[field]
+            known = commands[command]
+            fn, values = known.fm[known.key], message[known.q] if known.q else message
+            tid = message['tid'] if 'tid' in message else None  # noqa: SIM401  # `get` takes twice as long
+        except (LookupError, TypeError):
+            return self._receive_value(message, len(data))
+        calls, feed = self._calls, self.feed
+        if (
+            fn is not known.fn
+            or type(values) is not dict
+            or (type(tid) is not int and 'tid' in message and not self._is_tid(tid))
+            or not (calls.is_idle or calls.can_run(tid))
+            or not self._is_open
+            or self._arrived
+            or feed.unsent > self._high
+        ):
+            return self._receive_value(message, len(data))
+        dispatcher, bind, now = self._dispatcher, known.bind, self._now
+        clock = dispatcher.clock  # what is local is called more quickly
+        try:
+            q = bind(values, NO_TEXTS)
+            started = clock()
+            try:
+                result = fn(Context(self._scope, command, tid, 'WS'), q)
+            finally:
+                if clock() - started > dispatcher.slow:
+                    dispatcher.check_pace(started, known.name)
+            if type(result) is dict:
+                reply = codec.reply(known.rep, result, tid, now())
+                feed.outbox.append(reply)
+                feed.unsent += len(reply)
+            else:
+                calls.settle(dispatcher.paced(result, known.name), known.handler, known.rep, tid, len(data))
+        except BaseException as exc:
+            feed.send(codec.error(dispatcher.error(exc, known.name), tid))
+
+    def _receive_broken(self, data: bytes) -> None:
+        try:
+            codec.decode(data)
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
-            return
         except Error as exc:
-            message = exc
-        if type(message) is dict and not self._arrived and self._calls.is_quiet and self.feed.unsent <= self._high:
-            if not self._call_at_once(message, len(data)):
-                self._handle(message, len(data))  # as `_proceed` would
+            self._receive_value(exc, len(data))
+
+    def _receive_value(self, message: Any, size: int) -> None:
+        if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():
+            self._handle(message, size)  # as `_proceed` would
             return
         if isinstance(message, list):
-            self._receive_batch(message, len(data))
+            self._receive_batch(message, size)
         else:
-            self._arrive((message,), len(data))
+            self._arrive((message,), size)
         self._proceed()
 
     def receive_binary(self, data: bytes) -> None:
@@ -154,7 +202,7 @@ class Session:
             return False
         if 'tid' in message:
             return self._is_tid(message['tid'])
-        named = any(field in message for field, *_ in self._registry.fields)
+        named = any(field in message for field, _ in self._registry.fields)
         return not named and ('cancel' in message or 'ping' in message)
 
     def _handle(self, message: Any, size: int) -> None:
@@ -164,7 +212,7 @@ class Session:
                 raise message if isinstance(message, Error) else Error(400, 'A message is a JSON object')
             if 'tid' in message:
                 tid = message['tid'] if type(message['tid']) is int else self._check_tid(message, 'tid')
-            for field, entry, _ in self._registry.fields:
+            for field, entry in self._registry.fields:
                 if field in message:
                     if entry is None:
                         self._call(field, message, tid, size)
@@ -215,44 +263,6 @@ class Session:
         handler: Any = match.target  # as a command never goes to a folder
         self._calls.accept(run, handler, match.entry.rep, tid, size)
 
-    def _call_at_once(self, message: Message, size: int) -> bool:
-        """Run a call and answer it, if it goes where one went before and nothing is to be waited for.
-
-        It is what `_handle`, `Calls.accept` and `Dispatcher.call` do, in one step instead of many, for this is what
-        nearly every message comes to. `False` leaves it to them: then nothing has run.
-        """
-        for field, _entry, commands in self._registry.fields:  # noqa: B007  # they are used below
-            if field in message:
-                break
-        else:
-            return False
-        command, tid = message[field], message.get('tid')
-        known = commands.get(command) if type(command) is str else None
-        if known is None or known.fm.get(known.key) is not known.handler.fn:
-            return False
-        handler = known.handler
-        values = message.get(known.q) if known.q else message
-        if type(values) is not dict or (type(tid) is not int and 'tid' in message and not self._is_tid(tid)):
-            return False
-        if handler.threaded or self._counts or self._stopping or not self._calls.has_place_for(tid):
-            return False
-        dispatcher = self._dispatcher
-        try:
-            q = handler.bind(values, NO_TEXTS)
-            started = dispatcher.clock()
-            try:
-                result = handler.fn(Context(self._scope, command, tid, 'WS'), q)
-            finally:
-                if dispatcher.clock() - started > dispatcher.slow:
-                    dispatcher.check_pace(started, handler.name)
-            if type(result) is dict:
-                self.feed.send(codec.reply(known.rep, result, tid, self._now()))
-            else:
-                self._calls.settle(dispatcher.paced(result, handler.name), handler, known.rep, tid, size)
-        except BaseException as exc:
-            self.feed.send(codec.error(dispatcher.error(exc, handler.name), tid))
-        return True
-
     def _find(self, field: str, command: object) -> Match:
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:
             self._on.meter.met('max_name')
@@ -287,12 +297,28 @@ class Session:
     def has_output(self) -> bool:
         """Whether `take` may have something."""
         feed, calls = self.feed, self._calls
-        return bool(feed.outbox or feed.stale or self._arrived or (not calls.is_quiet and calls.can_advance))
+        return bool(feed.outbox or feed.stale or self._arrived or calls.can_advance)
 
     @property
     def is_behind(self) -> bool:
         """Whether something of what was received is to be answered, or sent, before more should be received."""
         return bool(self._arrived or self.feed.outbox)
+
+    def take_answers(self) -> bytes:
+        """All replies that wait, as frames, where there is nothing else to send and to be done; else nothing."""
+        feed = self.feed
+        outbox: list[Any] = feed.outbox
+        count = len(outbox)  # before all else: another thread may push meanwhile
+        if feed.stale or feed.noticed or self._arrived or not self._calls.is_idle:
+            return b''
+        feed.unsent = 0
+        if count == 1:
+            reply: bytes = outbox.pop(0)
+            size = len(reply)
+            return (frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)) + reply
+        replies = outbox[:count]
+        del outbox[:count]
+        return frames.frames(replies)
 
     def take(self, size: int) -> list[bytes]:
         """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
@@ -311,11 +337,12 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether a call is running or waiting."""
-        return self._calls.is_busy
+        return not self._calls.is_idle
 
     def stop(self) -> None:
         """Refuse new calls and subscriptions with 503; those that were accepted go on."""
         self._stopping = True
+        self._is_open = False
 
     def interrupt(self) -> None:
         """As `stop`, and answer the calls that were accepted with 503 and end them."""

@@ -142,6 +142,7 @@ class HttpConnection(web.RequestHandler):
         '_request',
         '_server',
         '_take_frames',
+        '_within',
         'outlet',
         'received',
     )
@@ -157,6 +158,7 @@ class HttpConnection(web.RequestHandler):
         if server.meter.limits.max_rate is not None:
             self._rate = Rate(server.meter, self._loop.time)
         self._take_frames: Callable[[bytes], object] | None = None
+        self._within: Callable[..., object] | None = None  # where frames are taken
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
         if http_lane.IS_OPEN and self._rate is None:
@@ -200,14 +202,13 @@ class HttpConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, of a request or a frame."""
+        self.received += len(data)
+        take = self._take_frames
+        if take is not None:  # what `super` would do, two calls later
+            take(data)
+            return
         if self._known is None:
             return  # pragma: no cover  # it was refused, and is closing
-        self.received += len(data)
-        if self.outlet is not None:
-            self.outlet.received = self.received
-        if self._take_frames is not None:  # what `super` would do, two calls later
-            self._take_frames(data)
-            return
         if data and self.outlet is None and self._request is None and self.has_body:  # aiohttp calls it without, too
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
@@ -264,12 +265,22 @@ class HttpConnection(web.RequestHandler):
         http_lane.let_go(self)
         self._take_first(tail)
 
+    def take_frames_within(self, run: Callable[..., object]) -> None:
+        """Have what comes from here on taken by `run(take, data)`."""
+        self._within = run
+        if self._take_frames is not None:
+            self._take_frames_by(self._take_frames)
+
+    def _take_frames_by(self, take: Callable[[bytes], object]) -> None:
+        self._take_frames = take if self._within is None else partial(self._within, take)
+
     def _take_first(self, data: bytes) -> None:
         """Refuse frames that are not masked (RFC 6455 section 5.1), which aiohttp does not: by the first one."""
         if len(data) < 2:
-            self._take_frames = partial(self._take_after, data) if data else self._take_first
+            self._take_frames_by(partial(self._take_after, data) if data else self._take_first)
             return
-        self._take_frames = feed = cast(Any, self._payload_parser).feed_data
+        feed = cast(Any, self._payload_parser).feed_data
+        self._take_frames_by(feed)
         feed(data if data[1] & 0x80 else BROKEN)
 
     def _take_after(self, before: bytes, data: bytes) -> None:

@@ -17,7 +17,7 @@ from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
-TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
+TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
@@ -51,7 +51,8 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._within = copy_context().run  # where handlers are called: whatever runs when it is their turn
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
-        cast(HasOutlet, request.protocol).outlet = self._outlet
+        self._protocol = cast(HasOutlet, request.protocol)
+        self._protocol.outlet = self._outlet
         ws.speaker = self
         self._is_taking = False
         self._is_due = False
@@ -73,6 +74,7 @@ class Peer:
         self._is_read = True
         self.session.feed.passes = self._outlet.passes
         self._within = copy_context().run  # with what a login by message, or a hook, has set
+        self._protocol.take_frames_within(self._within)
         open_lane(self._ws, self._take)
         self._open_way()
         try:
@@ -119,34 +121,33 @@ class Peer:
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
-        kind, data, _ = message
-        if self._is_held:
+        if self._is_held or message[0] is not TEXT:
             return False
         session = self.session
-        if kind is TEXT:
-            self._heard += 1
-            if not self._is_taking:
-                self._is_taking = True  # until `flush`
-                self._turn.add(self)
-            self._within(session.receive, data)
-            if session.feed.unsent > BATCH:
-                self._is_held = True  # until these are sent: what comes after waits as it came
-            return session.close_code is None  # or `run` has it too, and closes
-        if kind is PONG:
-            self._heard += 1
-            return True
-        self.flush()  # what came before it is answered before it
-        if kind is PING and not (session.is_behind or self._outlet.is_blocked):
-            self._heard += 1
-            self._outlet.transport.write(frames.header(frames.PONG, len(data)) + data)
-            self._outlet.passes(len(data) + 2)
-            return True
-        return False
+        if not self._is_taking:
+            self._is_taking = True  # until `flush`
+            self._turn.add(self)
+        session.receive(message[1])
+        if session.feed.unsent > BATCH:
+            self._is_held = True  # until these are sent: what comes after waits as it came
+        return session.close_code is None  # or `run` has it too, and closes
 
     def flush(self) -> None:
         """Send what was answered."""
+        self._heard += 1
         self._is_taking = False
-        self.wake()
+        session = self.session
+        way = session.feed.way
+        if way is None or self._progress is not None or self._is_due or not (answers := session.take_answers()):
+            self.wake()
+            return
+        self._is_held = self._is_resting
+        write = way.write  # a call of what is local is quicker
+        try:
+            write(answers)
+        except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
+            session.feed.way = None
+        self._outlet.passes(len(answers))
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
@@ -170,7 +171,7 @@ class Peer:
                 code = WSCloseCode.PROTOCOL_ERROR
             await self._ws.close(code=code, drain=False)
             return False
-        elif message.type is not PONG:
+        elif message.type is not WSMsgType.PONG:
             code = getattr(message.data, 'code', None)
             if code == WSCloseCode.MESSAGE_TOO_BIG:
                 self._on.meter.met('max_ws_msg_size')
@@ -196,7 +197,7 @@ class Peer:
     def beat(self, interval: float) -> None:
         """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read."""
         now = self._loop.time()
-        received = self._outlet.received
+        received = self._protocol.received
         is_heard = self._heard != self._heard_before or received - self._received_before >= TRICKLE
         is_held_up = not self._is_read or self._outlet.is_paused or self.session.is_behind
         if is_heard or is_held_up or self._is_over:
