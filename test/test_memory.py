@@ -74,6 +74,7 @@ def test_idle_websocket(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
     before, others = count(HttpRequestParser), lanes()
     peers = [open_peer(wsa) for _ in range(3)]
     for peer in peers:
+        peer.connection.pong()
         assert peer.connection.ping().wait(TIMEOUT)
         assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
     ours = [lane for lane in lanes() if lane not in others]

@@ -265,26 +265,26 @@ class HttpConnection(web.RequestHandler):
         http_lane.let_go(self)
         self._take_first(tail)
 
-    def take_frames_within(self, run: Callable[..., object]) -> None:
-        """Have what comes from here on taken by `run(take, data)`."""
-        self._within = run
-        if self._take_frames is not None:
-            self._take_frames_by(self._take_frames)
-
-    def _take_frames_by(self, take: Callable[[bytes], object]) -> None:
-        self._take_frames = take if self._within is None else partial(self._within, take)
-
     def _take_first(self, data: bytes) -> None:
         """Refuse frames that are not masked (RFC 6455 section 5.1), which aiohttp does not: by the first one."""
         if len(data) < 2:
-            self._take_frames_by(partial(self._take_after, data) if data else self._take_first)
+            self._take_by(partial(self._take_after, data) if data else self._take_first)
             return
         feed = cast(Any, self._payload_parser).feed_data
-        self._take_frames_by(feed)
+        self._take_by(feed)
         feed(data if data[1] & 0x80 else BROKEN)
 
     def _take_after(self, before: bytes, data: bytes) -> None:
         self._take_first(before + data)
+
+    def _take_by(self, take: Callable[[bytes], object]) -> None:
+        self._take_frames = take if self._within is None else partial(self._within, take)
+
+    def take_frames_within(self, run: Callable[..., object]) -> None:
+        """Have what comes from here on taken by `run(take, data)`."""
+        self._within = run
+        if self._take_frames is not None:
+            self._take_by(self._take_frames)
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.

@@ -78,13 +78,12 @@ class Lane(WebSocketDataQueue):
         take: takes a message at once, or says that it cannot be.
     """
 
-    __slots__ = ('_is_handed_over', '_is_over', '_is_queue', '_queued', '_reading', '_way', 'take')
+    __slots__ = ('_is_handed_over', '_is_over', '_is_queue', '_queued', '_reading', 'take')
 
     _size = _limit = 0  # until it is initialized; compiled, they are so by themselves
 
     def __init__(self, protocol: Any) -> None:
         self.take: Take | None = None
-        self._way: Take | None = None  # the same, where nothing is queued
         self._protocol = protocol
         self._reading: asyncio.Future[Any] | None = None  # of who waits for a message
         self._is_handed_over = False  # the last one, to who waited
@@ -92,16 +91,10 @@ class Lane(WebSocketDataQueue):
         self._is_over = False
         self._queued = 0  # messages, with the one that was handed over
 
-    def open(self, take: Take | None) -> None:
-        """Have messages taken."""
-        self.take = take
-        self._way = None if self._queued else take
-
     def feed_data(self, message: Any, size: int) -> None:
         """A message has come: what has to wait, and what comes after it, is queued."""
-        way = self._way
-        if way is None or not way(message):
-            self._way = None
+        take = self.take
+        if take is None or self._queued or not take(message):
             self._put(message, size)
 
     def _put(self, message: Any, size: int) -> None:
@@ -137,7 +130,6 @@ class Lane(WebSocketDataQueue):
             return super().read()
         if self._is_over:
             raise EofStream
-        self._way = self.take
         self._reading = asyncio.get_running_loop().create_future()
         return self._reading
 
@@ -159,7 +151,7 @@ class FastLane(SlowLane):
 def open_lane(ws: SlowLane, take: Take | None) -> None:
     """Have messages taken where their bytes arrive, if there is a lane; `None` ends that."""
     if isinstance(ws, FastLane) and ws.lane is not None:
-        ws.lane.open(take)
+        ws.lane.take = take
 
 
 def _is_open() -> bool:
@@ -167,7 +159,7 @@ def _is_open() -> bool:
     taken: list[Any] = []
     try:
         lane = Lane(None)
-        lane.open(lambda message: not taken.append(message))  # type: ignore[func-returns-value]
+        lane.take = lambda message: not taken.append(message)  # type: ignore[func-returns-value]
         reader = WebSocketReader(lane, 0, compress=False, decode_text=False)
         reader.feed_data(b'\x81\x81\0\0\0\0a')
         reader.feed_eof()

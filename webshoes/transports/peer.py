@@ -17,7 +17,7 @@ from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
-TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
+TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
@@ -72,7 +72,6 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
-        self.session.feed.passes = self._outlet.passes
         self._within = copy_context().run  # with what a login by message, or a hook, has set
         self._protocol.take_frames_within(self._within)
         open_lane(self._ws, self._take)
@@ -121,8 +120,10 @@ class Peer:
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
-        if self._is_held or message[0] is not TEXT:
+        if self._is_held:
             return False
+        if message[0] is not TEXT:
+            return self._take_control(message)
         session = self.session
         if not self._is_taking:
             self._is_taking = True  # until `flush`
@@ -131,6 +132,17 @@ class Peer:
         if session.feed.unsent > BATCH:
             self._is_held = True  # until these are sent: what comes after waits as it came
         return session.close_code is None  # or `run` has it too, and closes
+
+    def _take_control(self, message: Any) -> bool:
+        is_ahead = self._is_taking or self.session.is_behind or self._outlet.is_blocked
+        is_taken = message[0] is PONG or (message[0] is PING and not is_ahead)
+        if is_taken:
+            self._heard += 1
+            if message[0] is PING:
+                data = frames.header(frames.PONG, len(message[1])) + message[1]
+                self._outlet.transport.write(data)
+                self._outlet.passes(len(data))
+        return is_taken
 
     def flush(self) -> None:
         """Send what was answered."""
@@ -171,7 +183,7 @@ class Peer:
                 code = WSCloseCode.PROTOCOL_ERROR
             await self._ws.close(code=code, drain=False)
             return False
-        elif message.type is not WSMsgType.PONG:
+        elif message.type is not PONG:
             code = getattr(message.data, 'code', None)
             if code == WSCloseCode.MESSAGE_TOO_BIG:
                 self._on.meter.met('max_ws_msg_size')
@@ -267,6 +279,11 @@ class Peer:
         """Wait until something was sent, or the connection is gone."""
         self._progress = self._progress or self._loop.create_future()
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
+
+    @property
+    def spread(self) -> int:
+        """Bytes of events that were written at once."""
+        return self.session.feed.spread
 
     def full(self) -> None:
         """There is no room."""
