@@ -62,7 +62,7 @@ def cell(result: Result, peer: str) -> str:
         return ''
     if result.workload.section == 'latency':
         each = zip(*result.quantiles[peer], strict=True)
-        late = ' / '.join(f'{statistics.median(rounds) * 1000:.3g}' for rounds in each)
+        late = ' / '.join(amount(statistics.median(rounds) * 1000) for rounds in each)
         beside = statistics.median(result.beside[peer])
         return f'{late}; {amount(beside)}' if beside else late
     value = amount(statistics.median(result.values[peer]))
@@ -146,8 +146,13 @@ class Book:
         self._folder = folder
         self._kind = kind
         self._peers = peers
+        where = machine()
+        self._where = (
+            f'CPython {where["python"]}, {where["cores"]} cores, {where["processor"]}; '
+            f'load average {where["load average"]:.1f} when it began.'
+        )
         self._about = {
-            'machine': machine(),
+            'machine': where,
             'versions': environments.versions(),
             'left out': environments.missing,
         }
@@ -163,7 +168,7 @@ class Book:
         before, name = self._written, self._kind if is_done else f'{self._kind}-unfinished'
         contents = {
             'json': json.dumps({**self._about, 'workloads': {r.workload.key: as_json(r) for r in results}}, indent=1),
-            'md': tables(results, self._peers),
+            'md': f'{self._where}\n\n{tables(results, self._peers)}',
             'svg': plot.dots([row_of(r, self._peers) for r in results if r.workload.section == 'main']),
         }
         self._written = [self._folder / f'{name}.{kind}' for kind in contents]

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
-from .faces import dial, frame, read_head, until, upgrade
+from .faces import dial, frame, raw_frame, read_frame, read_head, until, upgrade
 
 
 class Certificates:
@@ -137,3 +137,22 @@ def test_one_value_that_is_not_taken(serve: Serve, certificates: Certificates, l
     with open_stalled(wsa, certificates):
         wsa.triggerEvent('heat', 'x' * 6_000_000)
         until(lambda: not wsa.connections)
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+@pytest.mark.parametrize(('bad', 'code'), [(b'\xff\xff', 1002), (raw_frame(b'x' * 2000)[:8], 1009)])
+def test_the_close_of_a_broken_connection_arrives(
+    serve: Serve, certificates: Certificates, loop: str, bad: bytes, code: int
+) -> None:
+    """Who breaks the rules and sends on is not reset, though TLS cannot end one way alone, and reads the close."""
+    wsa = serve(ssl=certificates.paths, loop=loop, limits=ws.Limits(max_ws_msg_size=1000))
+    trusting = ssl.create_default_context(cafile=certificates.authority)
+    with trusting.wrap_socket(dial(wsa.port), server_hostname='127.0.0.1') as connection:
+        connection.sendall(upgrade())
+        read_head(connection)
+        connection.sendall(bad)
+        for _ in range(64):
+            connection.sendall(bytes(65536))
+        with connection.makefile('rb') as stream:
+            assert read_frame(stream) == (0x88, code.to_bytes(2, 'big'))
+    until(lambda: not wsa.connections)

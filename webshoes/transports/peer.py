@@ -343,8 +343,8 @@ class Peer:
         await self._rest()
         transport = self._outlet.transport
         if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
-            await self.end(code, '')  # pragma: no cover  # the same end as others have, over TLS too
-            return  # pragma: no cover
+            await self.end(code, '')  # which takes what the peer sends until it goes, or the time is over
+            return
         self.close_lanes()
         transport.write(frames.header(frames.CLOSE, 2) + code.to_bytes(2, 'big'))
         transport.write_eof()
