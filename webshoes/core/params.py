@@ -104,43 +104,50 @@ def _dotted(*steps: Any) -> str:
 _DEFAULTS = {'sep': '.', 'frozen': False, 'defstr': ValueError, 'defval': None, 'prefix': ()}
 _attributes = Bag.__dict__['__dict__'].__get__
 _inherited = object.__getattribute__
-_new, _put = dict.__new__, dict.__setitem__
+_new, _put, _look = dict.__new__, dict.__setitem__, dict.__getitem__
 
 
 class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
-    """The Bag that handlers get as `q`: see `Missing` for the keys that are not there."""
+    """The Bag that handlers get as `q`: see `Missing` for the keys that are not there.
+
+    A Bag has its values among its attributes, and in the dict that it is nothing but `{'_': '_'}`. Here they stand in
+    the place of that text, until a method of Bag's is asked for: most bags are never given attributes.
+    """
 
     @staticmethod
     def of(values: dict[str, Any], texts: Texts | None = None, prefix: tuple[Any, ...] = ()) -> Params:
-        """A bag over this very dict, made without Bag's constructor, which costs three times as much.
+        """A bag over this very dict, made without Bag's constructor, which costs five times as much.
 
         Which of the values came as text does not matter to it.
         """
         params = _new(Params)
-        _put(params, '_', '_')  # so that json.dumps does not take it for an empty dict
-        attributes = _attributes(params)
-        attributes['pb'] = values
+        _put(params, '_', values)
         if prefix:
-            attributes['prefix'] = prefix
+            _attributes(params)['prefix'] = prefix
         return params
 
     def __getitem__(self, key: Any) -> Any:
-        values = _attributes(self)['pb']
-        if key not in values:
+        values: Any = _look(self, '_')
+        if type(values) is not dict:
+            values = _attributes(self)['pb']
+        try:
+            value = values[key]
+        except KeyError:
             return Missing(self, (key,))
-        value = values[key]
-        return Params.of(value, None, (*_attributes(self).get('prefix', ()), key)) if type(value) is dict else value
+        return value if type(value) is not dict else Params.of(value, None, (*_prefix(self), key))
 
     def __getattribute__(self, key: str) -> Any:
         """A parameter, whatever a Bag keeps under its name; `__getattr__`, asked last, takes twice as long."""
+        values: Any = _look(self, '_')
         if key in _METHODS:
-            if len(attributes := _attributes(self)) < len(_DEFAULTS):
-                attributes.update({**_DEFAULTS, **attributes})
+            if type(values) is dict:
+                attributes = _attributes(self)
+                attributes.update({**_DEFAULTS, **attributes, 'pb': values})
+                _put(self, '_', '_')
             return _inherited(self, key)
         if key[:2] == '__' and key[-2:] == '__':  # a protocol that Python asks for, no parameter
             raise AttributeError(key)
-        values = _attributes(self)['pb']
-        if key in values and type(values[key]) is not dict:
+        if type(values) is dict and key in values and type(values[key]) is not dict:
             return values[key]
         return self[key]
 
@@ -183,6 +190,11 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         if not isinstance(other, dict):
             return NotImplemented
         return Params.of({**(other.as_dict() if isinstance(other, Bag) else other), **self.as_dict()})
+
+
+def _prefix(params: Params) -> tuple[Any, ...]:
+    prefix: tuple[Any, ...] = _attributes(params).get('prefix', ())
+    return prefix
 
 
 _METHODS = frozenset(dir(Params))
