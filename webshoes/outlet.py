@@ -20,7 +20,7 @@ class Sender(Protocol):
     """Who sends over an outlet; called on the loop."""
 
     @property
-    def spread(self) -> int:
+    def written(self) -> int:
         """Bytes that were written, and that the outlet was not told of."""
 
     def full(self) -> None:
@@ -115,7 +115,7 @@ class Outlet:
                 info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
                 taken, unsent = TCP_INFO.unpack(info)
                 return taken, waiting + unsent
-        return self.passed + self.sender.spread - waiting, waiting
+        return self.passed + self.sender.written - waiting, waiting
 
     def passes(self, size: int) -> None:
         """So many bytes were written."""

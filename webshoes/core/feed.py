@@ -53,7 +53,7 @@ class Feed:
         unsent, noticed: bytes of these replies, and of these pushes.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
-        spread: bytes that were written there.
+        written: bytes that were written there.
     """
 
     __slots__ = (
@@ -64,11 +64,11 @@ class Feed:
         'ctx',
         'noticed',
         'outbox',
-        'spread',
         'stale',
         'unsent',
         'wake',
         'way',
+        'written',
     )
 
     def __init__(
@@ -84,7 +84,7 @@ class Feed:
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
         self.stale: deque[Subscription[Feed]] = EMPTY
         self.way: Way | None = None
-        self.spread = 0
+        self.written = 0
         self._is_closed = False
 
     # --- subscriptions ---

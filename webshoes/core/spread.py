@@ -53,7 +53,7 @@ class Spread:
                 subscription.cursor = newest
                 try:
                     way.write(head.join(parts))
-                    feed.spread += total
+                    feed.written += total
                 except (RuntimeError, AttributeError):  # pragma: no cover  # closed a moment ago, as the loops tell it
                     feed.way = None
             elif cursor < newest:

@@ -159,7 +159,7 @@ class Peer:
             write(answers)
         except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
             session.feed.way = None
-        self._outlet.passes(len(answers))
+        session.feed.written += len(answers)
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
@@ -281,9 +281,9 @@ class Peer:
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
 
     @property
-    def spread(self) -> int:
+    def written(self) -> int:
         """Bytes of events that were written at once."""
-        return self.session.feed.spread
+        return self.session.feed.written
 
     def full(self) -> None:
         """There is no room."""

@@ -249,7 +249,7 @@ class _Client:
     # --- what happens to it ---
 
     @property
-    def spread(self) -> int:
+    def written(self) -> int:
         """An event stream writes nothing past its outlet."""
         return 0
 

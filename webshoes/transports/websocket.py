@@ -63,7 +63,7 @@ class WebSockets:
         self._session = session
         self._peers: set[Peer] = set()
         self._is_beating = False
-        self._turn = Turn()
+        self._turn = Turn(stalls.look_at_all)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one WebSocket until it is closed; what is no handshake, or may not ask, is refused before.
