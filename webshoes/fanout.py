@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from itertools import starmap
 from threading import get_ident
 
 from webshoes.core.events import Store
@@ -50,23 +51,20 @@ class Fanout:
 
     def finish(self) -> None:
         """Wake them in one go, however many: the connections are about to be closed."""
-        self._left.extend(self._news())
+        self._left.extend(starmap(Spread, self._store.take_news()))
         while self._left:
             self._left.popleft().send(sys.maxsize)
 
-    def _news(self) -> list[Spread]:
-        return [Spread(versions, subscriptions) for versions, subscriptions in self._store.take_news()]
-
     def _run(self) -> None:
         self._wrote()
-        deadline = self._loop.time() + SLICE
-        while self._left or self._is_asked:
-            if not self._left:
+        left, deadline = self._left, self._loop.time() + SLICE
+        while left or self._is_asked:
+            if not left:
                 self._is_asked = False
-                self._left.extend(self._news())
-            elif self._left[0].send(CHUNK):
-                self._left.popleft()
-            elif self._loop.time() > deadline:
+                left.extend(starmap(Spread, self._store.take_news()))
+            elif left[0].send(CHUNK):
+                left.popleft()
+            if left and self._loop.time() > deadline:
                 self._loop.call_soon(self._run)
                 return
         self._is_running = False

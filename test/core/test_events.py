@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from webshoes.core import codec
 from webshoes.core.errors import Error
-from webshoes.core.events import Event, Position, Store, Subscription
+from webshoes.core.events import NEWS, Event, Position, Store, Subscription
 from webshoes.core.feed import push_frame
 from webshoes.core.limits import Limits
 from webshoes.core.names import Since, check_name, check_since
@@ -332,6 +332,40 @@ def test_a_change_of_what_is_gone() -> None:
     trigger(store, 1)
     store.unsubscribe(cursor)
     assert list(store.take_changed()) == []
+
+
+def news(store: Store) -> list[tuple[list[int], list[Subscription[Any]]]]:
+    """What is new: the versions of each event, and whose they are."""
+    return [([version.ver for version in versions], cursors) for versions, cursors in store.take_news()]
+
+
+def test_news() -> None:
+    """News are the versions since the last ones, and those who are subscribed now; the newest alone, of many."""
+    store = new_store(history=1000)
+    first = subscribed(store)
+    trigger(store, 'a')
+    second = subscribed(store)
+    assert news(store) == [([1], [first, second])]
+    assert news(store) == []
+    trigger(store, 'b', 'c')
+    store.unsubscribe(first)
+    assert news(store) == [([2, 3], [second])]
+    trigger(store, *range(NEWS + 10))
+    trigger(store, 'lonely', name='other')
+    assert news(store) == [([*range(14, NEWS + 14)], [second])]
+
+
+def test_news_of_a_trigger_that_was_interrupted() -> None:
+    """A trigger that an exception ended before its version was there is no news."""
+    store = new_store()
+    cursor = subscribed(store)
+    store.wake = raise_interrupted
+    store.configure('e', 5)
+    with pytest.raises(Interrupted):
+        store.trigger('e', b'1', 5.0)
+    assert news(store) == []
+    assert trigger(store, 2) == [1]
+    assert news(store) == [([1], [cursor])]
 
 
 # --- the frame ---

@@ -318,11 +318,12 @@ class Store:
             for name in changed:
                 event = self._events.get(name)
                 if event is not None and event.log:
-                    if event.listed is None:
-                        event.listed = [*event.subscriptions]
-                    ver = event.log[-1].ver
-                    count, event.told = min(ver - event.told, NEWS), ver
-                    found.append(([*islice(reversed(event.log), count)][::-1], event.listed))
+                    newest = event.log[-1]
+                    count, event.told = newest.ver - event.told, newest.ver
+                    if count:  # none where an exception ended the trigger
+                        news = [newest] if count == 1 else [*islice(reversed(event.log), min(count, NEWS))][::-1]
+                        event.listed = event.listed or [*event.subscriptions]
+                        found.append((news, event.listed))
         return found
 
     def _event(self, name: str) -> _Event:

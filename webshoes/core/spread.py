@@ -15,6 +15,9 @@ from webshoes.core.feed import Feed
 
 BATCH = 64 * 1024  # bytes that are sent to one in one go, before others have their turn
 
+_Last = tuple[int, int, bytes, list[bytes], int]
+_NOBODY: _Last = (-1, -1, b'', [], 0)
+
 
 class Spread:
     """Sends the newest versions of an event.
@@ -24,17 +27,18 @@ class Spread:
         subscriptions: who may lack them.
     """
 
+    __slots__ = ('_last', '_next', '_subscriptions', '_versions')
+
     def __init__(self, versions: Sequence[Version], subscriptions: Sequence[Subscription[Feed]]) -> None:
         self._versions = versions
         self._subscriptions = subscriptions
         self._next = 0
-        self._cursor, self._size, self._key, self._parts = -1, -1, b'', list[bytes]()  # of the last who got them
+        self._last = _NOBODY
 
     def send(self, count: int) -> bool:
         """Send to so many of the subscribers; whether that was all."""
         newest = self._versions[-1].ver
-        cursor, size, key, parts = self._cursor, self._size, self._key, self._parts
-        total = _total(size, parts)
+        cursor, size, key, parts, total = self._last
         first, self._next = self._next, self._next + count
         for subscription in self._subscriptions[first : self._next]:
             feed = subscription.owner
@@ -47,8 +51,7 @@ class Spread:
             head = subscription.head
             if subscription.cursor != cursor or len(head) != size or subscription.key is not key:
                 cursor, size, key = subscription.cursor, len(head), subscription.key
-                parts = self._around(cursor, size, key)
-                total = _total(size, parts)
+                parts, total = self._around(cursor, size, key)
             if parts:
                 subscription.cursor = newest
                 try:
@@ -59,21 +62,25 @@ class Spread:
             elif cursor < newest:
                 feed.mark_stale(subscription)
                 feed.wake()
-        self._cursor, self._size, self._key, self._parts = cursor, size, key, parts
+        self._last = cursor, size, key, parts, total
         return self._next >= len(self._subscriptions)
 
-    def _around(self, cursor: int, size: int, key: bytes) -> list[bytes]:
-        """What stands around each head of so many bytes; nothing where nothing is new, not all is here, or too much."""
-        lacking = self._versions[max(cursor + 1 - self._versions[0].ver, 0) :]
+    def _around(self, cursor: int, size: int, key: bytes) -> tuple[list[bytes], int]:
+        """What stands around each head of so many bytes, and how many it is with these.
+
+        Nothing where nothing is new, not all of it is here, or it is too much.
+        """
+        lacking = self._versions
+        if lacking[0].ver <= cursor:
+            lacking = lacking[cursor + 1 - lacking[0].ver :]
         if not lacking or lacking[0].ver != cursor + 1:
-            return []
-        tails = [b''.join((version.mark, key, version.data, b'}')) for version in lacking]
-        if sum(map(len, tails)) + size * len(tails) > BATCH:
-            return []
-        headers = [frames.header(frames.TEXT, size + len(tail)) for tail in tails]
-        return [headers[0], *map(bytes.__add__, tails[:-1], headers[1:]), tails[-1]]
-
-
-def _total(size: int, parts: Sequence[bytes]) -> int:
-    """The bytes that one subscriber gets."""
-    return sum(map(len, parts)) + size * (len(parts) - 1)
+            return [], 0
+        parts, before, total = list[bytes](), b'', 0
+        for version in lacking:
+            tail = b'%b%b%b}' % (version.mark, key, version.data)
+            header = frames.header(frames.TEXT, size + len(tail))
+            parts.append(before + header)
+            total += len(header) + size + len(tail)
+            before = tail
+        parts.append(before)
+        return (parts, total) if total <= BATCH else ([], 0)
