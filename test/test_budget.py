@@ -25,9 +25,9 @@ from .faces import dial, frame, read_head, upgrade
 CALL = {'cmd': 'cmd/add', 'tid': 7, 'q': {'a': 1, 'b': 2}}
 TOOL = 4  # of those that `sys.monitoring` leaves to anybody
 BUDGET = {
-    (3, 11): {'uvloop': (25, 54, 814), 'asyncio': (28, 60, 864)},
-    (3, 12): {'uvloop': (25, 54, 759), 'asyncio': (28, 60, 809)},
-    (3, 13): {'uvloop': (25, 54, 782), 'asyncio': (28, 60, 838)},
+    (3, 11): {'uvloop': (13, 28, 544), 'asyncio': (14, 31, 585)},
+    (3, 12): {'uvloop': (13, 28, 506), 'asyncio': (14, 31, 545)},
+    (3, 13): {'uvloop': (13, 28, 507), 'asyncio': (14, 31, 552)},
 }  # Python's functions, all calls, bytecodes; from the bytes of a frame to those of the answer
 HELD = {
     (3, 11): 4625,
@@ -122,17 +122,16 @@ def test_a_call_costs_no_more_than_it_did(serve: Serve, open_peer: OpenPeer, loo
     """A WebSocket call takes as many functions, calls and bytecodes as its budget has, or fewer."""
     found: list[Any] = []
 
-    async def meet(ctx: Any, q: Any) -> list[int]:
+    def meet(ctx: Any, q: Any) -> None:
         protocol, peer = ctx.req.protocol, ctx.conn._link
-        asyncio.get_running_loop().call_soon(lambda: found.append(measure(protocol, peer)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return list(found[0])
+        asyncio.get_running_loop().call_soon(lambda: found.append(measure(protocol, peer)))  # when this is answered
 
-    wsa = serve({'add': lambda ctx, q: {'sum': q.a + q.b}, 'meet': meet}, loop=loop)
+    functions = {'add': lambda ctx, q: {'sum': q.a + q.b}, 'meet': meet, 'cost': lambda ctx, q: list(found[0])}
+    wsa = serve(functions, loop=loop)
     peer = open_peer(wsa)
-    peer.send({'cmd': 'cmd/meet', 'tid': 1})
-    cost = next(answer['r'] for answer in iter(peer.receive, None) if answer['tid'] == 1)
+    assert peer.ask({'cmd': 'cmd/meet', 'tid': 1})['tid'] == 1
+    peer.send({'cmd': 'cmd/cost', 'tid': 2})
+    cost = next(answer['r'] for answer in iter(peer.receive, None) if answer['tid'] == 2)
     ceiling = BUDGET[sys.version_info[:2]][loop]
     print('functions, calls, bytecodes:', cost)
     assert all(now <= then for now, then in zip(cost, ceiling, strict=True)), (cost, ceiling)
@@ -144,8 +143,8 @@ def test_a_call_takes_no_more_memory_than_it_did(serve: Serve, loop: str) -> Non
     found: list[Any] = []
     is_done = threading.Event()
 
-    async def meet(ctx: Any, q: Any) -> None:
-        protocol, peer, data = ctx.req.protocol, ctx.conn._link, frame(CALL)
+    async def look(protocol: Any, peer: Any) -> None:
+        data = frame(CALL)
 
         def act() -> None:
             protocol.data_received(data)
@@ -153,13 +152,13 @@ def test_a_call_takes_no_more_memory_than_it_did(serve: Serve, loop: str) -> Non
 
         gc.disable()
         try:
-            asyncio.get_running_loop().call_soon(lambda: found.append(held(act)))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            found.append(await left(act))
+            found.extend((held(act), await left(act)))
         finally:
             gc.enable()
             is_done.set()
+
+    def meet(ctx: Any, q: Any) -> None:
+        found.append(asyncio.ensure_future(look(ctx.req.protocol, ctx.conn._link)))  # begins when this is answered
 
     wsa = serve({'add': lambda ctx, q: {'sum': q.a + q.b}, 'meet': meet}, loop=loop)
     with dial(wsa.port) as connection:  # no client of Python's own, which would take memory meanwhile
@@ -167,7 +166,9 @@ def test_a_call_takes_no_more_memory_than_it_did(serve: Serve, loop: str) -> Non
         read_head(connection)
         connection.sendall(frame({'cmd': 'cmd/meet', 'tid': 1}))
         assert is_done.wait(TIMEOUT)
-    most, remaining = found
+    _, most, remaining = found
     print('bytes held:', most, 'blocks left:', remaining)
     assert most <= HELD[sys.version_info[:2]]
-    assert median(remaining) == 0  # a leak is in all of them; what Python or another thread does once is not
+    assert (
+        min(remaining) <= 0
+    )  # a leak is in all of them; what another thread does, or the system does not take, is not

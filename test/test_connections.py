@@ -360,6 +360,43 @@ def test_a_slow_client_is_not_a_dead_one(serve: Serve, loop: str) -> None:
         assert conn.buffered > 0
 
 
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_little_that_is_not_taken(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """Who takes nothing is closed, however little of `send_buffer` waits; the others, who take all, are kept."""
+    wsa = serve(loop=loop, limits=ws.Limits(stall_timeout=0.2))
+    peer = open_peer(wsa)
+    peer.subscribe('heat')
+    with open_stalled(wsa) as stalled:
+        stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+        until(lambda: len(wsa.connections) == len(wsa.subscribers('heat')) == 2)
+        kept, conn = wsa.connections
+        time.sleep(0.2)  # which is what has the answers to the subscriptions looked at no more
+        while not conn.buffered:
+            wsa.triggerEvent('heat', BIG[:1000])
+            peer.receive()
+        assert conn.buffered < ws.Limits().send_buffer // 2
+        until(lambda: wsa.subscribers('heat') == [kept])
+    assert wsa.stats()['limits']['send_buffer'] == 0
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_client_that_is_always_a_little_behind(serve: Serve, loop: str) -> None:
+    """A client for whom something waits at each moment, and who takes of it all the time, is kept."""
+    wsa = serve(loop=loop, limits=ws.Limits(stall_timeout=0.2))
+    with open_stalled(wsa) as slow:
+        slow.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+        until(lambda: wsa.subscribers('heat'))
+        (conn,) = wsa.connections
+        started = time.monotonic()
+        while time.monotonic() - started < 1.0:
+            while conn.buffered < 50_000 and wsa.connections:
+                wsa.triggerEvent('heat', BIG[:1000])
+                time.sleep(0.0005)  # which is what lets each event be written by itself
+            slow.recv(4096)
+            assert wsa.connections == [conn]
+    assert wsa.stats()['limits']['send_buffer'] == 0
+
+
 def test_no_stall_timeout(serve: Serve, open_peer: OpenPeer) -> None:
     """With `None` a client that takes nothing is kept, and gets it all when it reads."""
     wsa = serve(limits=ws.Limits(stall_timeout=None))

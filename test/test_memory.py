@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 from aiohttp import web
+from aiohttp.http import HttpRequestParser
 
 import webshoes as ws
 from webshoes.outlet import Outlet
+from webshoes.transports.lane import Lane
 
 from .conftest import TIMEOUT, OpenPeer, Serve, echo
 from .faces import dial, until
@@ -56,6 +59,25 @@ def test_websocket(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
         assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
         peer.connection.close()
     until(lambda: outlets() <= before)
+
+
+@LOOPS
+def test_idle_websocket(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """A WebSocket on which nothing waits holds neither what requests need, nor queues."""
+    wsa = serve({'echo': echo}, loop=loop)
+    gc.collect()
+    before = count(HttpRequestParser)
+    others = {id(it) for it in gc.get_objects() if type(it) is Lane}
+    peers = [open_peer(wsa) for _ in range(3)]
+    for peer in peers:
+        peer.connection.pong()
+        assert peer.connection.ping().wait(TIMEOUT)
+        assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
+    gc.collect()
+    lanes = [it for it in gc.get_objects() if type(it) is Lane and id(it) not in others]
+    assert len(lanes) >= len(peers)
+    assert not any(type(held) is deque for lane in lanes for held in gc.get_referents(lane))
+    assert count(HttpRequestParser) == before
 
 
 @LOOPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Callable
 from threading import get_ident
 
 from webshoes.core.events import Store
@@ -12,7 +13,7 @@ from webshoes.core.spread import Spread
 from webshoes.loops import soon
 
 SLICE = 0.003  # seconds of fan-out before other work has its turn
-CHUNK = 32  # subscriptions between two looks at the clock
+CHUNK = 64  # subscriptions between two looks at the clock
 
 
 class Fanout:
@@ -21,12 +22,15 @@ class Fanout:
     Args:
         store: whose changes are fanned out.
         loop: where the connections live.
+        wrote: called when bytes were written to many.
     """
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, wrote: Callable[[], None]) -> None:
         self._store = store
         self._loop = loop
+        self._wrote = wrote
         self._left: deque[Spread] = deque()
+        self._is_asked = False
         self._is_running = False
         self._thread = get_ident()
 
@@ -39,6 +43,7 @@ class Fanout:
 
     def flush(self) -> None:
         """Wake the subscribers of all that was triggered."""
+        self._is_asked = True
         if not self._is_running:
             self._is_running = True
             self._run()
@@ -50,18 +55,18 @@ class Fanout:
             self._left.popleft().send(sys.maxsize)
 
     def _news(self) -> list[Spread]:
-        return [Spread(versions, iter(subscriptions)) for versions, subscriptions in self._store.take_news()]
+        return [Spread(versions, subscriptions) for versions, subscriptions in self._store.take_news()]
 
     def _run(self) -> None:
+        self._wrote()
         deadline = self._loop.time() + SLICE
-        while True:
+        while self._left or self._is_asked:
             if not self._left:
+                self._is_asked = False
                 self._left.extend(self._news())
-                if not self._left:
-                    self._is_running = False
-                    return
-            if self._left[0].send(CHUNK):
+            elif self._left[0].send(CHUNK):
                 self._left.popleft()
-            if self._loop.time() > deadline:
+            elif self._loop.time() > deadline:
                 self._loop.call_soon(self._run)
                 return
+        self._is_running = False

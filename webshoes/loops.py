@@ -95,9 +95,13 @@ class Turn:
     """Those who have something to send at the end of a turn of the loop: they all do it then.
 
     Answers are written together, as each write may wake whoever waits for it, which costs more than the write.
+
+    Args:
+        then: called when they have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], object] | None = None) -> None:
+        self._then = then
         self._begin = partial(asyncio.get_running_loop().call_soon, self._end)
         self._due: list[Flushes] = []
 
@@ -113,6 +117,8 @@ class Turn:
         due, self._due = self._due, []
         for sender in due:
             sender.flush()
+        if self._then is not None:
+            self._then()
 
 
 class Deferred:

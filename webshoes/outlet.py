@@ -19,6 +19,10 @@ TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_
 class Sender(Protocol):
     """Who sends over an outlet; called on the loop."""
 
+    @property
+    def written(self) -> int:
+        """Bytes that were written, and that the outlet was not told of."""
+
     def full(self) -> None:
         """There is no room."""
 
@@ -76,6 +80,7 @@ class Outlet:
         self.passed = 0  # bytes
         self._high = high
         self._stalls = stalls
+        stalls.outlets.add(self)
         if self.is_paused:
             stalls.watch(self)
 
@@ -110,7 +115,7 @@ class Outlet:
                 info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
                 taken, unsent = TCP_INFO.unpack(info)
                 return taken, waiting + unsent
-        return self.passed - waiting, waiting
+        return self.passed + self.sender.written - waiting, waiting
 
     def passes(self, size: int) -> None:
         """So many bytes were written."""
@@ -150,11 +155,12 @@ class Outlet:
 def waiting_in(transport: asyncio.WriteTransport) -> int:
     """Bytes that wait in a transport; from any thread."""
     for _ in range(10):
-        with suppress(RuntimeError):  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
-            try:
-                return transport.get_write_buffer_size()
-            except AttributeError:  # under TLS asyncio's has let go of what it holds when it was closed twice
-                return 0
+        try:
+            return transport.get_write_buffer_size()
+        except RuntimeError:  # asyncio sums up a deque, which changes meanwhile on the loop's own thread
+            continue
+        except AttributeError:  # under TLS asyncio's has let go of what it holds when it was closed twice
+            return 0
     return 0  # pragma: no cover  # it changed ten times in a row
 
 
@@ -177,20 +183,25 @@ def _keep_kernel_queue_short(transport: asyncio.WriteTransport) -> None:
 
 
 class Stalls:
-    """Finds the connections whose peer takes nothing; one timer, which runs only while anything waits to be taken.
+    """Finds the connections whose peer takes nothing; one timer, which runs only while anything may wait to be taken.
+
+    What is written to many at once is not noted of each: they are all looked at, the next time.
 
     Args:
         timeout: seconds without any progress, `None` for never.
 
     Attributes:
-        watched: the connections that are looked at; the most that each had taken, and since when it is no more.
+        outlets: all connections.
+        watched: those that are looked at; the most that each had taken, and since when it is no more.
     """
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self.outlets: set[Outlet] = set()
         self.watched: dict[Outlet, tuple[float, float]] = {}
         self._is_ticking = False
+        self._is_for_all = False
 
     def watch(self, outlet: Outlet) -> None:
         """Look at a connection until its peer has taken all."""
@@ -198,25 +209,37 @@ class Stalls:
             return
         self.watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
         if not self._is_ticking:
-            self._is_ticking = True
-            self._loop.call_later(self._timeout / LOOKS, self._look)
+            self._look_later(self._timeout)
+
+    def look_at_all(self) -> None:
+        """Look at all connections once, and at those whose peer has not taken all until it has."""
+        self._is_for_all = True
+        if self._timeout is not None and not self._is_ticking:
+            self._look_later(self._timeout)
 
     def forget(self, outlet: Outlet) -> None:
         """Look at a connection no more."""
+        self.outlets.discard(outlet)
         self.watched.pop(outlet, None)
+
+    def _look_later(self, timeout: float) -> None:
+        self._is_ticking = True
+        self._loop.call_later(timeout / LOOKS, self._look)
 
     def _look(self) -> None:
         assert self._timeout is not None
         now = self._loop.time()
-        for outlet, (most, since) in list(self.watched.items()):
+        outlets, self._is_for_all = [*(self.outlets if self._is_for_all else self.watched)], False
+        for outlet in outlets:
+            most, since = self.watched.get(outlet, (-inf, now))
             taken, waiting = (0, 0) if outlet.is_lost else outlet.progress
             if not waiting:
-                del self.watched[outlet]
+                self.watched.pop(outlet, None)
             elif taken > most:
                 self.watched[outlet] = taken, now
             elif now - since >= self._timeout:
                 del self.watched[outlet]
                 outlet.sender.stalled()
-        self._is_ticking = bool(self.watched)
-        if self._is_ticking:
-            self._loop.call_later(self._timeout / LOOKS, self._look)
+        self._is_ticking = False
+        if self.watched or self._is_for_all:
+            self._look_later(self._timeout)

@@ -114,7 +114,7 @@ class Run:
         websockets = WebSockets(services, self._scope, guard, stalls, parts.compress)
         server = Server(http, websockets, parts.meter)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
-        self._fanout = Fanout(parts.store, loop)
+        self._fanout = Fanout(parts.store, loop, stalls.look_at_all)
         parts.store.wake = self._fanout.request
         self._fanout.flush()  # what was triggered while there was no loop
         return partial(self._close, server)

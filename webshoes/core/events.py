@@ -19,6 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,6 +32,7 @@ from webshoes.core.names import Since
 
 Owner = TypeVar('Owner')
 NEWS = 128  # versions of an event that are sent to all who lack them in one go
+ENDED = 1 << 62  # a cursor that lacks nothing, whatever is triggered
 
 
 class Later(Protocol):
@@ -79,11 +81,11 @@ class Subscription(Struct, Generic[Owner], eq=False):
     Attributes:
         owner: whose it is, for the sender; the store does not look at it.
         evt, rep: the fields of a push that hold the event's name and its value.
-        cursor: the version that was last sent.
+        cursor: the version that was last sent; `ENDED` when it has ended.
         announce: whether the next push has to tell the epoch, a history that is new to the client.
         stale: the owner's mark that it is to be looked at.
-        is_live: the owner's mark that it has not ended.
-        head, key: how each of its pushes begins, and what stands before the value: JSON.
+        head, key: how each of its pushes begins, and what stands before the value: JSON. The key of one `rep` is one
+            object.
     """
 
     owner: Owner
@@ -94,13 +96,17 @@ class Subscription(Struct, Generic[Owner], eq=False):
     cursor: int = 0
     announce: bool = False
     stale: bool = False
-    is_live: bool = False
     head: bytes = b''
     key: bytes = b''
 
     def __post_init__(self) -> None:
         self.head = codec.encode({self.evt: self.name, 'uid': self.uid})[:-1]
-        self.key = b',%b:' % codec.encode(self.rep or 'r')
+        self.key = _key(self.rep)
+
+
+@lru_cache(64)
+def _key(rep: str) -> bytes:
+    return b',%b:' % codec.encode(rep or 'r')
 
 
 class _Event(Struct, eq=False):
@@ -111,6 +117,8 @@ class _Event(Struct, eq=False):
     configured: bool = False
     log: deque[Version] = field(default_factory=deque)
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
+    listed: list[Subscription[Any]] | None = None  # the same, made when it is asked for, and not changed then
+    told: int = 0  # the newest version that was news
 
     @property
     def ver(self) -> int:
@@ -250,7 +258,7 @@ class Store:
         """Begin, or begin anew, at `since`: from here on nothing is lost and nothing doubled."""
         with self.lock:
             event = self._event(subscription.name)
-            event.subscriptions[subscription] = None
+            event.subscriptions[subscription] = event.listed = None
             if since is None:
                 subscription.cursor, recovered = max(event.ver - 1, 0), None
             elif since.epoch in (event.epoch, None) and since.ver <= event.ver:
@@ -266,6 +274,7 @@ class Store:
         with self.lock:
             event = self._events[subscription.name]
             del event.subscriptions[subscription]
+            event.listed, subscription.cursor = None, ENDED
             self._forget_if_empty(subscription.name, event)
 
     def next_push(self, subscription: Subscription[Any]) -> Push | None:
@@ -302,11 +311,19 @@ class Store:
             return [subscription for event in events if event is not None for subscription in event.subscriptions]
 
     def take_news(self) -> list[tuple[list[Version], list[Subscription[Any]]]]:
-        """As `take_changed`, event by event, each with its newest versions."""
+        """As `take_changed`, event by event, each with the versions since; the newest of them, where they are many."""
+        found = []
         with self.lock:
             changed, self._changed = self._changed, {}
-            events = [event for event in map(self._events.get, changed) if event is not None and event.log]
-            return [([*islice(reversed(event.log), NEWS)][::-1], [*event.subscriptions]) for event in events]
+            for name in changed:
+                event = self._events.get(name)
+                if event is not None and event.log:
+                    if event.listed is None:
+                        event.listed = [*event.subscriptions]
+                    ver = event.log[-1].ver
+                    count, event.told = min(ver - event.told, NEWS), ver
+                    found.append(([*islice(reversed(event.log), count)][::-1], event.listed))
+        return found
 
     def _event(self, name: str) -> _Event:
         event = self._events.get(name)

@@ -38,13 +38,6 @@ class Way(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes."""
 
-    def get_write_buffer_size(self) -> int:
-        """How many wait."""
-
-
-def _ignore(size: int) -> None:
-    """Nobody is to be told."""
-
 
 class Feed:
     """The replies, pushes and subscriptions of one connection.
@@ -60,7 +53,7 @@ class Feed:
         unsent, noticed: bytes of these replies, and of these pushes.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
-        passes: to be told of the bytes that wait there.
+        written: bytes that were written there.
     """
 
     __slots__ = (
@@ -71,11 +64,11 @@ class Feed:
         'ctx',
         'noticed',
         'outbox',
-        'passes',
         'stale',
         'unsent',
         'wake',
         'way',
+        'written',
     )
 
     def __init__(
@@ -91,7 +84,7 @@ class Feed:
         self._subscriptions: dict[tuple[str, str], Subscription[Feed]] = {}
         self.stale: deque[Subscription[Feed]] = EMPTY
         self.way: Way | None = None
-        self.passes: Callable[[int], None] = _ignore
+        self.written = 0
         self._is_closed = False
 
     # --- subscriptions ---
@@ -147,7 +140,6 @@ class Feed:
             self._drop(place)
         position = self._on.store.subscribe(subscription, since)
         self._subscriptions[place] = subscription
-        subscription.is_live = True
         self.mark_stale(subscription)
         return position
 
@@ -164,9 +156,7 @@ class Feed:
             self._drop(place)
 
     def _drop(self, place: tuple[str, str]) -> None:
-        subscription = self._subscriptions.pop(place)
-        subscription.is_live = False
-        self._on.store.unsubscribe(subscription)
+        self._on.store.unsubscribe(self._subscriptions.pop(place))
         self._on.teller.tell('unsubscribe', self.ctx, place[0])
 
     def subscribed(self) -> list[Subscribed]:

@@ -77,7 +77,7 @@ class Session:
         self.feed = Feed(services, ctx, wake, wake_soon)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
-        self._rate = Rate(services.meter, services.dispatcher.clock)
+        self._rate = None if self._is_open else Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
         self.close_code: int | None = None
@@ -248,7 +248,8 @@ class Session:
     def _call(self, field: str, message: Message, tid: Tid, size: int) -> None:
         if self._stopping:
             raise _STOPPING
-        self._rate.check(self._too_fast)
+        if self._rate is not None:
+            self._rate.check(self._too_fast)
         command = message[field]
         match = self._find(field, command)
         q = match.entry.q
@@ -306,7 +307,7 @@ class Session:
         feed = self.feed
         outbox: list[Any] = feed.outbox
         count = len(outbox)  # before all else: another thread may push meanwhile
-        if feed.stale or feed.noticed or self._arrived or not self._calls.is_idle:
+        if feed.stale or feed.noticed or self._arrived or not (self._calls.is_idle or self._calls.is_quiet):
             return b''
         feed.unsent = 0
         if count == 1:

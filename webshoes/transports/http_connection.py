@@ -136,7 +136,6 @@ class HttpConnection(web.RequestHandler):
         '_address',
         '_answers',
         '_body',
-        '_counts',
         '_done',
         '_known',
         '_rate',
@@ -155,13 +154,14 @@ class HttpConnection(web.RequestHandler):
         self._known: asyncio.Transport | None = None  # as long as it is let in
         self._request: web.BaseRequest | None = None  # that is being served
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
-        self._rate = Rate(server.meter, self._loop.time)
-        self._counts = server.meter.limits.max_rate is not None
+        self._rate: Rate | None = None  # of its requests, where they are limited
+        if server.meter.limits.max_rate is not None:
+            self._rate = Rate(server.meter, self._loop.time)
         self._take_frames: Callable[[bytes], object] | None = None
         self._within: Callable[..., object] | None = None  # where frames are taken
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
-        if http_lane.IS_OPEN and not self._counts:
+        if http_lane.IS_OPEN and self._rate is None:
             self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
@@ -262,22 +262,29 @@ class HttpConnection(web.RequestHandler):
         """Have bytes taken as frames from here on."""
         tail, self._message_tail = self._message_tail, b''
         super().set_parser(parser, data_received_cb)
-        self._take_first(parser.feed_data, b'', tail)
+        http_lane.let_go(self)
+        self._take_first(tail)
 
-    def _take_first(self, take: Callable[[bytes], object], before: bytes, data: bytes) -> None:
+    def _take_first(self, data: bytes) -> None:
         """Refuse frames that are not masked (RFC 6455 section 5.1), which aiohttp does not: by the first one."""
-        data = before + data
         if len(data) < 2:
-            self._take_frames = partial(self._take_first, take, data)
+            self._take_by(partial(self._take_after, data) if data else self._take_first)
             return
+        feed = cast(Any, self._payload_parser).feed_data
+        self._take_by(feed)
+        feed(data if data[1] & 0x80 else BROKEN)
+
+    def _take_after(self, before: bytes, data: bytes) -> None:
+        self._take_first(before + data)
+
+    def _take_by(self, take: Callable[[bytes], object]) -> None:
         self._take_frames = take if self._within is None else partial(self._within, take)
-        take(data if data[1] & 0x80 else BROKEN)
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
         """Have what comes from here on taken by `run(take, data)`."""
         self._within = run
         if self._take_frames is not None:
-            self._take_frames = partial(run, self._take_frames)
+            self._take_by(self._take_frames)
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.
@@ -290,7 +297,7 @@ class HttpConnection(web.RequestHandler):
         self._body = body = request.content
         if not body.is_eof():
             self._server.bodies[self] = self.received, self._loop.time()
-        if self._counts:
+        if self._rate is not None:
             self._rate.check(self.force_close)
 
     def end(self) -> None:

@@ -9,6 +9,8 @@ aiohttp's parser reads it, as it does all else. The lane stands on what aiohttp 
    `self._request_count` 0, as it has not begun.
 4. `self._next_keepalive_close_time` is when a connection on which nothing comes is closed.
 5. A message has `method`, `path`, `version`, `headers`, `should_close`, `compression` and `upgrade`.
+6. Where `self._upgraded`, and `set_parser` was called, `self._parser` is not used again, and may be `None`, as it is
+   when the connection is gone; and `self._messages` is empty, and stays so.
 
 `IS_OPEN` tells whether all these names are there; without them aiohttp's own way carries everything.
 """
@@ -26,7 +28,10 @@ PIPELINED = 16  # requests that are answered in one go; more of them take their 
 Messages = list[tuple[Any, Any]]
 
 NAMES = (
-    (web.RequestHandler, ('_parser', '_waiter', '_messages', '_request_count', '_next_keepalive_close_time')),
+    (
+        web.RequestHandler,
+        ('_parser', '_upgraded', '_waiter', '_messages', '_request_count', '_next_keepalive_close_time'),
+    ),
     (HttpRequestParser, ('feed_data', 'message_consumed')),
     (RawRequestMessage, ('method', 'path', 'version', 'headers', 'should_close', 'compression', 'upgrade')),
 )
@@ -56,3 +61,9 @@ class Lane:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
+
+
+def let_go(connection: Any) -> None:
+    """Let go of what only requests need, 3 kB, as a WebSocket has taken over the connection, which may last."""
+    if IS_OPEN and connection._upgraded and not connection._messages:
+        connection._parser, connection._messages = None, ()

@@ -17,7 +17,7 @@ from webshoes.loops import Turn, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
-TEXT, BINARY, PING = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING  # an enum is slow to ask
+TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
@@ -53,14 +53,14 @@ class Peer:
         self._outlet = Outlet(request.transport, services.limits.send_buffer, self, stalls)
         self._protocol = cast(HasOutlet, request.protocol)
         self._protocol.outlet = self._outlet
-        ws.turn, ws.on_close = self._wait_for_turn, self._close_lanes
+        ws.speaker = self
         self._is_taking = False
         self._is_due = False
         self._is_closing = False
         self._is_held = False  # what came is to be answered, or sent, before more is taken
         self._is_resting = False
         self._progress: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] | None = None  # none was needed yet
         self._heard = self._heard_before = 0  # frames
         self._is_read = False
         self._received_before = 0  # bytes
@@ -72,39 +72,46 @@ class Peer:
     async def run(self) -> None:
         """Receive until the connection is closed; while it takes nothing, nothing is read from it."""
         self._is_read = True
-        self.session.feed.passes = self._outlet.passes
         self._within = copy_context().run  # with what a login by message, or a hook, has set
         self._protocol.take_frames_within(self._within)
         open_lane(self._ws, self._take)
         self._open_way()
         try:
-            while (message := await self._next()) is not None:
-                if self.session.close_code is None:
-                    self._is_taking = True
-                    if message.type is TEXT:
-                        self._within(self.session.receive, message.data)
-                    else:
-                        self.session.receive_binary(message.data)
-                    self.flush()
-                while self.session.is_behind and not self._is_over:
-                    await self._wait_for_progress(None)
-                if self.session.close_code is not None:
-                    await self._rest()
-                    await self.end(self.session.close_code, self.session.close_reason)
+            while await self._answer(await self._ws.receive()):
+                pass
         finally:
-            self._close_lanes()
+            self.close_lanes()
+
+    async def _answer(self, message: Any) -> bool:
+        """Answer a message; whether there may be more."""
+        self._heard += 1
+        if message.type not in (TEXT, BINARY):
+            return await self._control(message)
+        if self.session.close_code is None:
+            self._is_taking = True
+            if message.type is TEXT:
+                self._within(self.session.receive, message.data)
+            else:
+                self.session.receive_binary(message.data)
+            self.flush()
+        while self.session.is_behind and not self._is_over:
+            await self._wait_for_progress(None)
+        if self.session.close_code is not None:
+            await self._rest()
+            await self.end(self.session.close_code, self.session.close_reason)
+        return True
 
     def _open_way(self) -> None:
         """Let events be written at once."""
         if self._is_read and not self._is_over and not self._is_compressed and not self._outlet.is_blocked:
             self.session.feed.way = self._outlet.transport
 
-    async def _wait_for_turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Wait until what is being answered is sent."""
         while self._is_taking:
             await asyncio.sleep(0)
 
-    def _close_lanes(self) -> None:
+    def close_lanes(self) -> None:
         """Nothing is taken or sent from here on, but a close."""
         self._is_closing = True
         self._is_read = False
@@ -113,8 +120,10 @@ class Peer:
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
-        if self._is_held or message[0] is not TEXT:
+        if self._is_held:
             return False
+        if message[0] is not TEXT:
+            return self._take_control(message)
         session = self.session
         if not self._is_taking:
             self._is_taking = True  # until `flush`
@@ -123,6 +132,17 @@ class Peer:
         if session.feed.unsent > BATCH:
             self._is_held = True  # until these are sent: what comes after waits as it came
         return session.close_code is None  # or `run` has it too, and closes
+
+    def _take_control(self, message: Any) -> bool:
+        is_ahead = self._is_taking or self.session.is_behind or self._outlet.is_blocked
+        is_taken = message[0] is PONG or (message[0] is PING and not is_ahead)
+        if is_taken:
+            self._heard += 1
+            if message[0] is PING:
+                data = frames.header(frames.PONG, len(message[1])) + message[1]
+                self._outlet.transport.write(data)
+                self._outlet.passes(len(data))
+        return is_taken
 
     def flush(self) -> None:
         """Send what was answered."""
@@ -139,39 +159,38 @@ class Peer:
             write(answers)
         except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
             session.feed.way = None
-        self._outlet.passes(len(answers))
+        session.feed.written += len(answers)
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
-        message = await self._next()
-        return message.data if message is not None and message.type is TEXT else None
+        while (message := await self._ws.receive()).type not in (TEXT, BINARY):
+            if not await self._control(message):
+                return None
+        self._heard += 1
+        return message.data if message.type is TEXT else None
 
-    async def _next(self) -> Any:
-        """The next message, `None` when there will be none; pings and a close are answered."""
-        while True:
-            message = await self._ws.receive()
-            self._heard += 1
-            if message.type in (TEXT, BINARY):
-                return message
-            if message.type is PING:
-                await self._rest()
-                self._outlet.passes(len(message.data) + 2)
-                with contextlib.suppress(ConnectionError, RuntimeError):
-                    await self._ws.pong(message.data)
-            elif message.type is WSMsgType.CLOSE:
-                await self._rest()
-                code = message.data or WSCloseCode.OK
-                if code in NEVER_SENT or code > LAST:
-                    code = WSCloseCode.PROTOCOL_ERROR
-                await self._ws.close(code=code, drain=False)
-                return None
-            elif message.type is not WSMsgType.PONG:
-                code = getattr(message.data, 'code', None)
-                if code == WSCloseCode.MESSAGE_TOO_BIG:
-                    self._on.meter.met('max_ws_msg_size')
-                if code is not None and not self._is_over:
-                    await self._break_off(code)
-                return None
+    async def _control(self, message: Any) -> bool:
+        """Answer a ping or a close; whether there may be more messages."""
+        if message.type is PING:
+            await self._rest()
+            self._outlet.passes(len(message.data) + 2)
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._ws.pong(message.data)
+        elif message.type is WSMsgType.CLOSE:
+            await self._rest()
+            code = message.data or WSCloseCode.OK
+            if code in NEVER_SENT or code > LAST:
+                code = WSCloseCode.PROTOCOL_ERROR
+            await self._ws.close(code=code, drain=False)
+            return False
+        elif message.type is not PONG:
+            code = getattr(message.data, 'code', None)
+            if code == WSCloseCode.MESSAGE_TOO_BIG:
+                self._on.meter.met('max_ws_msg_size')
+            if code is not None and not self._is_over:
+                await self._break_off(code)
+            return False
+        return True
 
     async def _rest(self) -> None:
         """Wait until all that was taken is answered, and the answers are sent; nothing overtakes meanwhile."""
@@ -261,6 +280,11 @@ class Peer:
         self._progress = self._progress or self._loop.create_future()
         await asyncio.wait((self._progress,), timeout=timeout)  # which, unlike an await, leaves it whole
 
+    @property
+    def written(self) -> int:
+        """Bytes of events that were written at once."""
+        return self.session.feed.written
+
     def full(self) -> None:
         """There is no room."""
         self.session.feed.way = None
@@ -272,7 +296,7 @@ class Peer:
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._close_lanes()
+        self.close_lanes()
         self._proceed()
 
     def stalled(self) -> None:
@@ -321,7 +345,7 @@ class Peer:
         if transport.is_closing() or not transport.can_write_eof():  # TLS cannot
             await self.end(code, '')  # which takes what the peer sends until it goes, or the time is over
             return
-        self._close_lanes()
+        self.close_lanes()
         transport.write(frames.header(frames.CLOSE, 2) + code.to_bytes(2, 'big'))
         transport.write_eof()
         deadline = self._loop.time() + GIVE_UP
@@ -331,13 +355,14 @@ class Peer:
 
     def abort(self) -> None:
         """End it now."""
-        self._close_lanes()
-        for task in self._tasks - {asyncio.current_task()}:
+        self.close_lanes()
+        for task in (self._tasks or set()) - {asyncio.current_task()}:
             task.cancel()
         if not self._outlet.is_lost:
             self._outlet.abort()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
+        self._tasks = self._tasks or set()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

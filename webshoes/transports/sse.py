@@ -248,6 +248,11 @@ class _Client:
 
     # --- what happens to it ---
 
+    @property
+    def written(self) -> int:
+        """An event stream writes nothing past its outlet."""
+        return 0
+
     def full(self) -> None:
         """There is no room."""
 

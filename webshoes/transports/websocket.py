@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, hdrs, web
 
 from webshoes.core import codec
 from webshoes.core.auth import SUBPROTOCOL, offered_token
@@ -63,10 +63,24 @@ class WebSockets:
         self._session = session
         self._peers: set[Peer] = set()
         self._is_beating = False
-        self._turn = Turn()
+        self._turn = Turn(stalls.look_at_all)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve one WebSocket until it is closed; what is no handshake, or may not ask, is refused before."""
+        """Serve one WebSocket until it is closed; what is no handshake, or may not ask, is refused before.
+
+        What is awaited here for long holds on to little: it is most of what an idle connection takes.
+        """
+        answer, peer = await self._open(request)
+        if peer is not None:
+            try:
+                await self._enter(peer)
+                await peer.run()
+            finally:
+                self._leave(peer)
+        return answer
+
+    async def _open(self, request: web.BaseRequest) -> tuple[web.StreamResponse, Peer | None]:
+        """The answer to a handshake, and who is let in by it."""
         ws = self._make_ws()
         connection = Connection(self._on.new_id(), request.remote, self._on.now())
         ctx = Context(self._scope(request, connection, ws), request.path, None, 'WS')
@@ -82,18 +96,18 @@ class WebSockets:
                 raise refusal
             await ws.prepare(request)
         except Error as exc:
-            return self._refused(exc)
+            return self._refused(exc), None
         except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
-            return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}'))
+            return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')), None
         peer = Peer(ws, request, self._on, self._stalls, self._turn)
         peer.session = self._session(self._on, ctx, peer.wake, peer.wake_soon)
         if by_message:
             refusal = await self._login_by_message(peer, ctx)
         if refusal is None:
-            await self._run(peer, ctx)
-        else:  # a browser would learn of an answer no more than that there is no connection
-            await peer.end(LOGIN_CLOSES.get(refusal.code, WSCloseCode.INTERNAL_ERROR), refusal.message)
-        return ws
+            return ws, peer
+        # a browser would learn of an answer no more than that there is no connection
+        await peer.end(LOGIN_CLOSES.get(refusal.code, WSCloseCode.INTERNAL_ERROR), refusal.message)
+        return ws, None
 
     def _make_ws(self) -> SlowLane:
         limit = self._on.limits.max_ws_msg_size
@@ -106,7 +120,7 @@ class WebSockets:
             autoping=False,  # to see pongs
             autoclose=False,  # to answer a close that may not be sent
         )
-        ws.headers['Server'] = HEADERS['Server']
+        ws.headers[hdrs.SERVER] = HEADERS['Server']
         return ws
 
     def _refused(self, error: Error) -> web.StreamResponse:
@@ -141,22 +155,23 @@ class WebSockets:
             return refusal if refusal.code != 400 else Error(401, 'The first message is no login')
         return None
 
-    async def _run(self, peer: Peer, ctx: Context) -> None:
+    async def _enter(self, peer: Peer) -> None:
+        ctx = peer.session.feed.ctx
         connection = ctx.conn
         connection.become(connection.id, peer, peer.session.feed)
         self._peers.add(peer)
         self._on.connections[connection.id] = connection
         self._beat_later()
         log.debug('WebSocket %s opened from %s', connection.id, connection.remote)
-        try:
-            await self._on.teller.tell_in_turn('connect', ctx)
-            await peer.run()
-        finally:
-            self._peers.discard(peer)
-            del self._on.connections[connection.id]
-            peer.session.close()
-            self._on.teller.tell('disconnect', ctx)
-            log.debug('WebSocket %s closed with %s', connection.id, ctx.ws.close_code)
+        await self._on.teller.tell_in_turn('connect', ctx)
+
+    def _leave(self, peer: Peer) -> None:
+        ctx = peer.session.feed.ctx
+        self._peers.discard(peer)
+        del self._on.connections[ctx.conn.id]
+        peer.session.close()
+        self._on.teller.tell('disconnect', ctx)
+        log.debug('WebSocket %s closed with %s', ctx.conn.id, ctx.ws.close_code)
 
     def _beat_later(self) -> None:
         """Look at all peers again and again, as long as there are any."""
