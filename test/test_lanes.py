@@ -1475,6 +1475,31 @@ def test_login_by_message(serve: Serve, open_lane: OpenLane, lane: str, loop: st
 
 @lane
 @on_loop
+def test_lost_before_it_is_let_in(
+    serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str, loop: str, block: Block
+) -> None:
+    """A connection that is lost while its login is looked at comes, and goes at once."""
+
+    async def user(token: str) -> str:
+        await block.coroutine(None, None)
+        return token
+
+    wsa = serve(loop=loop, auth=ws.bearer_auth(user, by_message=True))
+    gone = threading.Event()
+    wsa.on('disconnect')(lambda ctx: gone.set())
+    peer = open_lane(wsa, lane)
+    peer.raw(frame({'auth': 'right'}))
+    assert block.entered.wait(TIMEOUT)
+    peer.close()
+    client = open_client(wsa)
+    for _ in range(2):  # turns of the loop, in which it is seen
+        client.ask(head('/'))
+    block.let_go.set()
+    assert gone.wait(TIMEOUT)
+
+
+@lane
+@on_loop
 def test_hook_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str, block: Block) -> None:
     """Nothing is called before the hook that is told of the connection has done, and then all in order."""
     wsa = serve({'echo': echo}, loop=loop)
@@ -1502,6 +1527,23 @@ def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch
         read_head(connection)
         connection.sendall(calls[3][9:] + calls[4])
         assert [read_message(stream)['r'] for _ in range(5)] == [{'n': n} for n in range(5)]
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('body', [b'', b'{}'], ids=['missing', 'here'])
+def test_handshake_with_a_body(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, lane: str, loop: str, body: bytes
+) -> None:
+    """A handshake that announces a body is answered, and so are the frames after it."""
+    monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+    wsa = serve({'echo': echo}, loop=loop)
+    with dial(wsa.port) as connection, connection.makefile('rb') as stream:
+        connection.sendall(upgrade('Content-Length: 2') + body)
+        read_head(connection)
+        for n in range(3):
+            connection.sendall(call('echo', q={'n': n}))
+            assert read_message(stream)['r'] == {'n': n}
 
 
 @on_loop

@@ -30,6 +30,11 @@ def count(kind: type) -> int:
     return sum(issubclass(type(it), kind) for it in gc.get_objects())
 
 
+def lanes() -> list[Lane]:
+    """Those there are."""
+    return [it for it in gc.get_objects() if type(it) is Lane]
+
+
 def outlets() -> int:
     """How many WebSockets are not let go of."""
     gc.collect()
@@ -66,17 +71,16 @@ def test_idle_websocket(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
     """A WebSocket on which nothing waits holds neither what requests need, nor queues."""
     wsa = serve({'echo': echo}, loop=loop)
     gc.collect()
-    before = count(HttpRequestParser)
-    others = {id(it) for it in gc.get_objects() if type(it) is Lane}
+    before, others = count(HttpRequestParser), lanes()
     peers = [open_peer(wsa) for _ in range(3)]
     for peer in peers:
         peer.connection.pong()
         assert peer.connection.ping().wait(TIMEOUT)
         assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}})['r'] == {'a': 1}
+    ours = [lane for lane in lanes() if lane not in others]
+    assert len(ours) == len(peers)
+    assert not any(type(held) is deque for lane in ours for held in gc.get_referents(lane))
     gc.collect()
-    lanes = [it for it in gc.get_objects() if type(it) is Lane and id(it) not in others]
-    assert len(lanes) >= len(peers)
-    assert not any(type(held) is deque for lane in lanes for held in gc.get_referents(lane))
     assert count(HttpRequestParser) == before
 
 

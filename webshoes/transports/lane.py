@@ -160,10 +160,12 @@ def _is_open() -> bool:
     try:
         lane = Lane(None)
         lane.take = lambda message: not taken.append(message)  # type: ignore[func-returns-value]
-        WebSocketReader(lane, 0, compress=False, decode_text=False).feed_data(b'\x81\x81\0\0\0\0a')
+        reader = WebSocketReader(lane, 0, compress=False, decode_text=False)
+        reader.feed_data(b'\x81\x81\0\0\0\0a')
+        reader.feed_eof()
     except Exception:  # pragma: no cover  # as above
         return False
-    return [(message.type, message.data) for message in taken] == [(WSMsgType.TEXT, b'a')]
+    return lane._is_over and [(message.type, message.data) for message in taken] == [(WSMsgType.TEXT, b'a')]
 
 
 IS_OPEN = _is_open()
