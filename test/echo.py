@@ -14,6 +14,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from webshoes import Limits, WebShoesApp
+from webshoes.core import frames
 from webshoes.core.context import Context
 from webshoes.core.feed import Feed
 from webshoes.core.services import Services
@@ -31,7 +32,7 @@ class Echo:
         self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
     ) -> None:
         self.feed = Feed(services, ctx, wake, wake_soon)
-        self._out: deque[bytes | bytearray] = deque()
+        self._out: deque[bytes] = deque()
         self.close_code: int | None = None
         self.close_reason = ''
 
@@ -42,11 +43,11 @@ class Echo:
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         else:
-            self._out.append(data)
+            self._out.append(frames.text(data))
 
     def receive_binary(self, data: bytes) -> None:
-        """Take a binary message, which is sent as one because it is a `bytearray`."""
-        self._out.append(bytearray(data))
+        """Take a binary message."""
+        self._out.append(frames.header(frames.BINARY, len(data)) + data)
 
     @property
     def has_output(self) -> bool:
@@ -67,8 +68,8 @@ class Echo:
         """Nothing, so that `take` is asked."""
         return b''
 
-    def take(self, size: int) -> list[bytes | bytearray]:
-        """The next message."""
+    def take(self, size: int) -> list[bytes]:
+        """The next frame."""
         return [self._out.popleft()] if self._out else []
 
     def stop(self) -> None:

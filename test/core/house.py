@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from webshoes.core import codec
+from webshoes.core import codec, frames
 from webshoes.core.context import Context
 from webshoes.core.events import Store
 from webshoes.core.hooks import Hooks, Teller
@@ -74,7 +74,14 @@ class Peer:
         return self.take()
 
     def take(self) -> list[Any]:
-        return [codec.decode(message) for message in self.session.take(10**9)]
+        return decoded(self.session.take(10**9))
+
+
+def decoded(sent: list[bytes]) -> list[Any]:
+    """The messages in frames, each of which is a text."""
+    found = [frames.opened(frame) for frame in sent]
+    assert all(opcode == frames.TEXT for opcode, _ in found)
+    return [codec.decode(message) for _, message in found]
 
 
 def refused(code: int, message: str, **more: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from webshoes.core import codec
+from webshoes.core.registry import make_entry
 
 from .driver import Gate
-from .house import House, Peer, refused
+from .house import House, Peer, decoded, refused
 
 PING = {'ping': 1}
 ANY_KIND: list[Any] = [None, True, [], {}, 'x' * 257]
@@ -392,7 +394,7 @@ def test_take_in_pieces(house: House, peer: Peer) -> None:
     while piece := peer.session.take(1):
         assert len(piece) == 1
         taken += piece
-    assert [codec.decode(message) for message in taken] == [
+    assert decoded(taken) == [
         {'pong': 1},
         *(push(value, ver) for ver, value in enumerate(range(5), 1)),
     ]
@@ -596,3 +598,42 @@ def test_long_array_takes_its_time_and_no_more() -> None:
         return time.process_time() - started
 
     assert seconds(300_000) < 40 * seconds(20_000)
+
+
+def test_room_comes_back(peer: Peer) -> None:
+    """All that was sent is counted off again, however it was taken."""
+    for take in (lambda: peer.session.take(10**9), lambda: peer.session.take_answers()):
+        for message in ({'cmd': 'cmd/echo', 'q': {'a': 'x' * 200}}, {'ping': 1}, {'cmd': 'cmd/echo', 'q': {}}):
+            peer.session.receive(codec.encode(message))
+        assert peer.session.feed.unsent > 200
+        assert take()
+        assert peer.session.feed.unsent == 0
+
+
+def test_answers_that_wait_hold_what_they_are(peer: Peer) -> None:
+    """Answers that nobody takes hold no more memory than their bytes, and a little each."""
+    call = codec.encode({'cmd': 'cmd/echo', 'q': {'a': 1}, 'tid': 7})
+    peer.ask({'cmd': 'cmd/echo', 'q': {}})
+    tracemalloc.start()
+    for _ in range(500):
+        peer.session.receive(call)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * peer.session.feed.unsent + 500 * 50
+
+
+class Strict(dict[str, Any]):
+    """A dict of functions that has ways of its own."""
+
+    def __missing__(self, key: str) -> Any:
+        raise RuntimeError(key)
+
+
+def test_dict_with_ways_of_its_own(house: House, peer: Peer) -> None:
+    """A function taken out of such a dict is served no more, as if it were a plain one."""
+    fm = Strict(echo=lambda ctx, q: q)
+    house.registry.add(make_entry('cmd', 'cmd', 'q', 'evt', 'r', fm))
+    for _ in range(3):
+        assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}}) == [{'r': {'a': 1}, 't': 5.0}]
+    del fm['echo']
+    assert peer.ask({'cmd': 'cmd/echo', 'q': {'a': 1}}) == refused(404, 'Unknown command')

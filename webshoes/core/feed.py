@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from webshoes.core import codec
+from webshoes.core import codec, frames
 from webshoes.core.calls import EMPTY
 from webshoes.core.connection import Subscribed
 from webshoes.core.context import Context
@@ -49,8 +49,8 @@ class Feed:
         wake_soon: has `wake` called, from any thread.
 
     Attributes:
-        outbox: replies, and pushes to this connection alone, that wait.
-        unsent, noticed: bytes of these replies, and of these pushes.
+        outbox: frames of replies, and pushes to this connection alone, that wait.
+        unsent, noticed: bytes of these frames, and of these pushes.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
         written: bytes that were written there.
@@ -168,8 +168,9 @@ class Feed:
 
     def send(self, reply: bytes) -> None:
         """Send a reply."""
-        self.outbox.append(reply)
-        self.unsent += len(reply)
+        frame = frames.text(reply)  # no later: orjson's bytes hold on to the 4 KiB that they were written into
+        self.outbox.append(frame)
+        self.unsent += len(frame)
 
     def push(self, name: str, data: bytes) -> None:
         """Send JSON as an event to this connection alone; from any thread.
@@ -202,17 +203,25 @@ class Feed:
         """Whether there may be something to send."""
         return bool(self.outbox or self.stale)
 
-    def take(self, size: int) -> tuple[list[bytes], int]:
-        """The next replies, and pushes to this connection alone: about `size` bytes, and how many are left of these."""
+    def take(self, size: int, dress: Callable[[bytes], bytes]) -> tuple[list[bytes], int]:
+        """The next replies, and pushes to this connection alone.
+
+        Args:
+            size: how many bytes, about.
+            dress: makes what is sent of a push; replies are frames.
+
+        Returns:
+            They, and how many of the bytes are left.
+        """
         outbox, found = self.outbox, []
         while outbox and size > 0:
-            message = outbox.pop(0)  # of few, and a deque takes 760 bytes
-            if isinstance(message, _Notice):
-                message = self._noticed_frame(message)
+            item = outbox.pop(0)  # of few, and a deque takes 760 bytes
+            if isinstance(item, _Notice):
+                item = dress(self._noticed_frame(item))
             else:
-                self.unsent -= len(message)
-            found.append(message)
-            size -= len(message)
+                self.unsent -= len(item)
+            found.append(item)
+            size -= len(item)
         return found, size
 
     def _noticed_frame(self, notice: _Notice) -> bytes:

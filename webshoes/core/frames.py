@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SHORT = tuple(bytes((0x80 | TEXT, size)) for size in range(126))  # headers of texts, by their size
-
-
-def kind(message: bytes | bytearray) -> int:
-    """A message is a text, but for a `bytearray`."""
-    return BINARY if isinstance(message, bytearray) else TEXT
 
 
 def header(opcode: int, size: int) -> bytes:
@@ -22,14 +15,15 @@ def header(opcode: int, size: int) -> bytes:
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8, 'big')
 
 
-def frames(messages: Sequence[bytes | bytearray]) -> bytes:
-    """Messages, each as one frame."""
-    parts: list[bytes | bytearray] = []
-    for message in messages:
-        size = len(message)
-        parts.append(SHORT[size] if size < 126 and type(message) is bytes else header(kind(message), size))
-        parts.append(message)
-    return b''.join(parts)
+def text(message: bytes) -> bytes:
+    """A text as one frame."""
+    size = len(message)
+    return (SHORT[size] if size < 126 else header(TEXT, size)) + message
+
+
+def opened(frame: bytes) -> tuple[int, bytes]:
+    """The opcode and the message of a frame."""
+    return frame[0] & 0x0F, frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
 def whole(reason: str) -> bytes:

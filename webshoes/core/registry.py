@@ -116,8 +116,8 @@ class Entry(Struct, frozen=True):
         yield '*', {}
 
     def has(self, key: str, handler: Handler) -> bool:
-        """Whether a key stands for this handler, and for itself alone."""
-        return not _is_pattern(key) and self.fm.get(key) is handler.fn
+        """Whether a key stands for this handler, and for itself alone, in a dict that makes nothing up."""
+        return type(self.fm) is dict and not _is_pattern(key) and self.fm.get(key) is handler.fn
 
     def target(self, key: str) -> Handler | Folder:
         """What stands under a key, checked once for each function.

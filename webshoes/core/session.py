@@ -129,8 +129,10 @@ class Session:
                     dispatcher.check_pace(started, known.name)
             if type(result) is dict:
                 reply = codec.reply(known.rep, result, tid, now())
-                feed.outbox.append(reply)
-                feed.unsent += len(reply)
+                size = len(reply)
+                frame = (frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)) + reply
+                feed.outbox.append(frame)
+                feed.unsent += len(frame)
             else:
                 calls.settle(dispatcher.paced(result, known.name), known.handler, known.rep, tid, len(data))
         except BaseException as exc:
@@ -311,24 +313,23 @@ class Session:
             return b''
         feed.unsent = 0
         if count == 1:
-            reply: bytes = outbox.pop(0)
-            size = len(reply)
-            return (frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)) + reply
-        replies = outbox[:count]
+            frame: bytes = outbox.pop(0)
+            return frame
+        found = outbox[:count]
         del outbox[:count]
-        return frames.frames(replies)
+        return b''.join(found)
 
     def take(self, size: int) -> list[bytes]:
-        """The next messages to send, about `size` bytes of them; none when there is nothing to send."""
+        """The next frames to send, about `size` bytes of them; none when there is nothing to send."""
         if not (is_quiet := self._calls.is_quiet and not self._arrived):
             self._proceed()
-        messages, left = self.feed.take(size)
-        while left > 0 and self.feed.stale and (found := self.feed.take_push()) is not None:
-            message = push_frame(*found)
-            messages.append(message)
-            left -= len(message)
+        found, left = self.feed.take(size, frames.text)
+        while left > 0 and self.feed.stale and (push := self.feed.take_push()) is not None:
+            frame = frames.text(push_frame(*push))
+            found.append(frame)
+            left -= len(frame)
         self.is_dry = is_quiet and left > 0
-        return messages
+        return found
 
     # --- the end ---
 

@@ -238,10 +238,9 @@ class Peer:
             return
         if room := outlet.room:
             self._is_taking = True
-            messages = self._within(session.take, room if room < BATCH else BATCH)
+            data = b''.join(self._within(session.take, room if room < BATCH else BATCH))
             self._is_taking = False
-            if messages:
-                data = frames.frames(messages)
+            if data:
                 outlet.transport.write(data)
                 outlet.passes(len(data))
             if session.is_dry and self._progress is None:
@@ -261,9 +260,10 @@ class Peer:
         """As `wake`, where aiohttp is to compress each frame."""
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                for message in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
+                for frame in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
+                    opcode, message = frames.opened(frame)
                     self._outlet.passes(len(message))  # first: the sending waits where there is no room
-                    await self._ws.send_frame(bytes(message), WSMsgType(frames.kind(message)))
+                    await self._ws.send_frame(message, WSMsgType(opcode))
             self._proceed()
             await asyncio.sleep(0)
         self._is_due, self._is_held = False, self._is_resting

@@ -230,8 +230,7 @@ class _Client:
 
     def _take(self, places: _Places) -> bytes:
         """What there is to send, as far as there is room."""
-        notices, room = self._feed.take(min(self._outlet.room, BATCH))
-        blocks = [b'data: %b\n\n' % notice for notice in notices]
+        blocks, room = self._feed.take(min(self._outlet.room, BATCH), lambda notice: b'data: %b\n\n' % notice)
         while room > 0 and (found := self._feed.take_push()) is not None:
             frame = push_frame(*found)
             blocks.append(b'id: %b\ndata: %b\n\n' % (places.line(), frame))
