@@ -27,6 +27,7 @@ from webshoes.core.services import Services
 _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 NO_TEXTS: Texts = {}
+PLAIN = frozenset((list, int, float, bool, str, type(None)))  # types of results that are sent as they are
 
 
 class Session:
@@ -127,7 +128,7 @@ class Session:
             finally:
                 if clock() - started > dispatcher.slow:
                     dispatcher.check_pace(started, known.name)
-            if type(result) is dict:
+            if type(result) is dict or type(result) in PLAIN:
                 reply = codec.reply(known.rep, result, tid, now())
                 size = len(reply)
                 frame = (frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)) + reply
