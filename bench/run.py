@@ -111,7 +111,11 @@ def main() -> int:
     server_core, load_core = cores()
     load = Load(folder, load_core)
     chosen = args.only or (['main'] if args.quick else ['main', 'latency', 'growth'])
-    workloads = [workload for workload in WORKLOADS if workload.key in chosen or workload.section in chosen]
+    workloads = [
+        workload
+        for workload in WORKLOADS
+        if workload.key in chosen or (workload.section in chosen and (workload.is_quick or not args.quick))
+    ]
     names = [peer.name for peer in wanted]
     kind = 'quick' if args.quick else 'full'
     book = None if args.only or args.peers else report.Book(args.results, kind, names, environments)

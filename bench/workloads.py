@@ -103,6 +103,7 @@ class Workload:
         base: whose number is 1.
         is_cost: whether less is better.
         every: it is measured in one round of so many, as it takes long.
+        is_quick: whether `--quick` has it: opening 5,000 connections takes some peers ten seconds.
         section: the table it is a row of; `--quick` has the main one alone.
     """
 
@@ -114,6 +115,7 @@ class Workload:
     base: str = BASE
     is_cost: bool = False
     every: int = 1
+    is_quick: bool = True
     section: str = 'main'
 
     def rounds(self, of: int) -> int:
@@ -237,7 +239,15 @@ MAIN = (
     ),
     Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_websocket),
     Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket, every=2),
-    Workload('fan5000', 'fan-out to 5,000, event by event', A_CPU_SECOND, fan_out(5000), has_websocket, every=2),
+    Workload(
+        'fan5000',
+        'fan-out to 5,000, event by event',
+        A_CPU_SECOND,
+        fan_out(5000),
+        has_websocket,
+        every=2,
+        is_quick=False,
+    ),
     Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket, every=2),
     Workload(
         'triggers', 'triggers from another thread', A_CPU_SECOND, triggers, lambda p: p.name in TRIGGERERS, 'threadmsg'

@@ -20,7 +20,7 @@ import orjson
 from propertybag import Bag
 
 from webshoes.core.errors import Error
-from webshoes.core.params import Missing, missing_error
+from webshoes.core.params import Missing, Params, contents, missing_error
 
 # Dataclasses are ours to take apart: orjson does not see a field that has its default and stands on the class alone.
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
@@ -115,6 +115,7 @@ def _struct(value: msgspec.Struct) -> Any:
 
 
 _STEPS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Params, contents),  # as the next one, which has it be given what is a Bag's
     (Bag, Bag.as_dict),
     (dict, dict),
     ((list, tuple), list),

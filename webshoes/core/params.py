@@ -192,6 +192,13 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         return Params.of({**(other.as_dict() if isinstance(other, Bag) else other), **self.as_dict()})
 
 
+def contents(params: Params) -> dict[str, Any]:
+    """The very dict that a bag is over."""
+    values: Any = _look(params, '_')
+    found: dict[str, Any] = values if type(values) is dict else _attributes(params)['pb']
+    return found
+
+
 def _prefix(params: Params) -> tuple[Any, ...]:
     prefix: tuple[Any, ...] = _attributes(params).get('prefix', ())
     return prefix

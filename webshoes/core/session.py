@@ -19,7 +19,7 @@ from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
-from webshoes.core.params import Texts
+from webshoes.core.params import Params, Texts
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
@@ -27,7 +27,7 @@ from webshoes.core.services import Services
 _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 NO_TEXTS: Texts = {}
-PLAIN = frozenset((list, int, float, bool, str, type(None)))  # types of results that are sent as they are
+PLAIN = frozenset((list, int, float, bool, str, type(None), Params))  # types of results that are sent as they are
 
 
 class Session:
