@@ -10,7 +10,7 @@ from msgspec import structs
 
 from webshoes.core import codec, frames
 from webshoes.core.context import Context
-from webshoes.core.events import Store
+from webshoes.core.events import Store, Subscription
 from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
 from webshoes.core.registry import Registry, make_entry
@@ -53,7 +53,7 @@ class House:
     def trigger(self, name: str, value: Any) -> None:
         """Trigger an event, and tell those who subscribed."""
         self.store.trigger(name, codec.encode(value), 5.0)
-        for subscription in self.store.take_changed():
+        for subscription in changed(self.store):
             subscription.owner.mark_stale(subscription)
 
 
@@ -75,6 +75,11 @@ class Peer:
 
     def take(self) -> list[Any]:
         return decoded(self.session.take(10**9))
+
+
+def changed(store: Store) -> list[Subscription[Any]]:
+    """The subscriptions of all events that were triggered since this was last asked."""
+    return [subscription for _, subscriptions in store.take_news() for subscription in subscriptions]
 
 
 def decoded(sent: list[bytes]) -> list[Any]:

@@ -22,6 +22,8 @@ from webshoes.core.feed import push_frame
 from webshoes.core.limits import Limits
 from webshoes.core.names import Since, check_name, check_since
 
+from .house import changed
+
 Pushes = list[tuple[int, int | None, str | None, Any]]
 
 
@@ -187,9 +189,9 @@ def test_distinct(first: Any, second: Any, is_same: bool) -> None:
     store.configure('e', None, True)
     cursor = subscribed(store)
     assert trigger(store, first) == [1]
-    assert list(store.take_changed()) == [cursor]
+    assert changed(store) == [cursor]
     assert trigger_one(store, 'e', second, 6.0) == ((1, False) if is_same else (2, True))
-    assert list(store.take_changed()) == ([] if is_same else [cursor])
+    assert changed(store) == ([] if is_same else [cursor])
 
 
 def test_distinct_is_of_the_newest() -> None:
@@ -299,7 +301,7 @@ def test_cursors_are_apart() -> None:
     assert drain(store, first) == drain(store, second) == [(1, None, None, 1)]
     store.unsubscribe(first)
     trigger(store, 2)
-    assert list(store.take_changed()) == [second]
+    assert changed(store) == [second]
     assert drain(store, second) == [(2, None, None, 2)]
 
 
@@ -311,8 +313,8 @@ def test_the_sender_is_woken_once() -> None:
     store = new_store()
     cursor = subscribed(store)
     assert [trigger_one(store, 'e', value, 5.0)[1] for value in 'abc'] == [True, False, False]
-    assert list(store.take_changed()) == [cursor]
-    assert list(store.take_changed()) == []
+    assert changed(store) == [cursor]
+    assert changed(store) == []
     assert trigger_one(store, 'e', 'd', 5.0) == (4, True)
 
 
@@ -322,7 +324,7 @@ def test_nobody_is_woken_for_nobody() -> None:
     cursor = subscribed(store)
     assert trigger_one(store, 'lonely', 1, 5.0) == (1, False)
     assert trigger_one(store, 'e', 1, 5.0) == (1, True)
-    assert list(store.take_changed()) == [cursor]
+    assert changed(store) == [cursor]
 
 
 def test_a_change_of_what_is_gone() -> None:
@@ -331,7 +333,7 @@ def test_a_change_of_what_is_gone() -> None:
     cursor = subscribed(store)
     trigger(store, 1)
     store.unsubscribe(cursor)
-    assert list(store.take_changed()) == []
+    assert changed(store) == []
 
 
 def news(store: Store) -> list[tuple[list[int], list[Subscription[Any]]]]:
@@ -531,7 +533,7 @@ class Promise(RuleBasedStateMachine):
     def fan_out(self) -> None:
         """The sender looks for changes only when it was woken."""
         if self.is_woken:
-            self.stale |= {cursor.owner for cursor in self.store.take_changed()}
+            self.stale |= {cursor.owner for cursor in changed(self.store)}
         self.is_woken = False
 
     @rule(index=INDEX, since=SINCE, data=st.data())
@@ -651,10 +653,10 @@ def test_a_trigger_that_is_interrupted() -> None:
         cursor = subscribed(store)
         trigger(store, 'a', 'b')
         drain(store, cursor)
-        store.take_changed()
+        changed(store)
         was_interrupted = interrupt(step, partial(store.trigger, 'e', b'"c"', 5.0), raise_interrupted)
-        changed, (_, newest) = list(store.take_changed()), store.newest('e')
-        assert changed == [cursor] or (newest is not None and newest.ver == 2)
+        looked_at, (_, newest) = changed(store), store.newest('e')
+        assert looked_at == [cursor] or (newest is not None and newest.ver == 2)
         ver, is_woken = trigger_one(store, 'e', 'd', 5.0)
         assert is_woken
         pushes = drain(store, cursor)

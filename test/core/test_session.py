@@ -15,7 +15,7 @@ from webshoes.core import codec
 from webshoes.core.registry import make_entry
 
 from .driver import Gate
-from .house import House, Peer, decoded, refused
+from .house import House, Peer, changed, decoded, refused
 
 PING = {'ping': 1}
 ANY_KIND: list[Any] = [None, True, [], {}, 'x' * 257]
@@ -513,7 +513,7 @@ def test_close(house: House, peer: Peer) -> None:
     house.doors.open('a', 'b')
     house.driver.run()
     assert (house.doors.ended, peer.session.is_busy) == (['a'], False)
-    assert not house.store.take_changed()
+    assert not changed(house.store)
     house.trigger('e', 1)
     assert [answer.get('r') for answer in peer.take()] == ['a']
 

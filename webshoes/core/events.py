@@ -9,7 +9,7 @@ A trigger appends; a subscription moves its cursor when its connection takes the
 costs is one integer, whatever is triggered.
 
 The store is used from any thread, and each of its methods holds the lock that it was given. It does not know of
-connections: whoever sends asks `Store.take_changed` for the events to look at.
+connections: whoever sends asks `Store.take_news` for the events to look at.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import islice
@@ -137,7 +137,7 @@ class Store:
 
     Attributes:
         lock: as given.
-        wake: called, under the lock, when there is something to be asked of `take_changed`; not again until it was.
+        wake: called, under the lock, when there is something to be asked of `take_news`; not again until it was.
     """
 
     def __init__(
@@ -303,15 +303,12 @@ class Store:
             owners = (subscription.owner for subscription in event.subscriptions) if event is not None else ()
             return list(dict.fromkeys(owners))
 
-    def take_changed(self) -> Iterable[Subscription[Any]]:
-        """The subscriptions of all events that were triggered since this was last asked."""
-        with self.lock:
-            changed, self._changed = self._changed, {}
-            events = (self._events.get(name) for name in changed)
-            return [subscription for event in events if event is not None for subscription in event.subscriptions]
-
     def take_news(self) -> list[tuple[list[Version], list[Subscription[Any]]]]:
-        """As `take_changed`, event by event, each with the versions since; the newest of them, where they are many."""
+        """The events that were triggered since this was last asked.
+
+        Returns:
+            Of each its new versions (the newest, where they are many), and all of its subscriptions.
+        """
         found = []
         with self.lock:
             changed, self._changed = self._changed, {}
