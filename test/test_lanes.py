@@ -1637,14 +1637,15 @@ def test_all_is_answered_before_the_end(
 who: ContextVar[str] = ContextVar('who', default='nobody')
 
 
+def set_who(ctx: ws.Context) -> str:
+    who.set(ctx.req.query['user'])
+    return who.get()
+
+
 @lane
 @on_loop
 def test_context_variables(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
     """What `auth` sets in a context variable is there in all handlers of its connection, as is what these set."""
-
-    def auth(ctx: ws.Context) -> str:
-        who.set(ctx.req.query['user'])
-        return who.get()
 
     def now(ctx: ws.Context, q: Bag) -> Any:
         return who.get(), ctx.user
@@ -1655,7 +1656,7 @@ def test_context_variables(serve: Serve, open_lane: OpenLane, lane: str, loop: s
     def become(ctx: ws.Context, q: Bag) -> None:
         who.set(q.user)
 
-    wsa = serve({'now': now, 'later': later, 'become': become}, auth=auth, loop=loop)
+    wsa = serve({'now': now, 'later': later, 'become': become}, auth=set_who, loop=loop)
     for user in ('Ann', 'Bob'):
         peer = open_lane(wsa, lane, f'/?user={user}')
         for name in ('now', 'now', 'later'):
@@ -1670,14 +1671,10 @@ def test_context_variables(serve: Serve, open_lane: OpenLane, lane: str, loop: s
 def test_context_of_a_call_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -> None:
     """Calls that wait for room, and are run when there is some, are run as their own connection's."""
 
-    def auth(ctx: ws.Context) -> str:
-        who.set(ctx.req.query['user'])
-        return who.get()
-
     def large(ctx: ws.Context, q: Bag) -> Any:
         return who.get(), ctx.user, 'x' * 30_000
 
-    wsa = serve({'large': large}, auth=auth, loop=loop, limits=ws.Limits(send_buffer=1000))
+    wsa = serve({'large': large}, auth=set_who, loop=loop, limits=ws.Limits(send_buffer=1000))
     peers = [open_lane(wsa, lane, f'/?user={user}') for user in ('Ann', 'Bob')]
     for peer in peers:
         peer.raw(*[frame({'cmd': 'cmd/large'})] * 5)

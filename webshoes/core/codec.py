@@ -26,6 +26,7 @@ from webshoes.core.params import Missing, Params, contents, missing_error
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
 _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
 DecodeError = msgspec.DecodeError
+PLAIN = frozenset((dict, list, int, float, bool, type(None), Params))  # results that are JSON wherever they go
 
 read = msgspec.json.Decoder().decode
 """One JSON value, as `decode` reads it when nothing is wrong."""

@@ -23,6 +23,8 @@ from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_event
 from webshoes.core.services import Services
 
+BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
+
 
 class _Notice(Struct, frozen=True):
     """A push to one connection alone."""

@@ -209,7 +209,6 @@ class Known(Struct, frozen=True):
     key: str
     fn: Callable[..., Any]
     bind: Bind
-    name: str
     q: str
     rep: str
     handler: Handler
@@ -224,7 +223,7 @@ class Known(Struct, frozen=True):
 
 def _known(key: str, handler: Handler, match: Match, methods: frozenset[str]) -> Known:
     entry = match.entry
-    return Known(entry.fm, key, handler.fn, handler.bind, handler.name, entry.q, entry.rep, handler, match, methods)
+    return Known(entry.fm, key, handler.fn, handler.bind, entry.q, entry.rep, handler, match, methods)
 
 
 class Registry:

@@ -19,7 +19,7 @@ from webshoes.core.events import Position, Subscription
 from webshoes.core.feed import Feed, push_frame
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
-from webshoes.core.params import Params, Texts
+from webshoes.core.params import Texts
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
@@ -27,7 +27,7 @@ from webshoes.core.services import Services
 _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 NO_TEXTS: Texts = {}
-PLAIN = frozenset((list, int, float, bool, str, type(None), Params))  # types of results that are sent as they are
+PLAIN = codec.PLAIN | {str}  # types of results that are sent as they are
 
 
 class Session:
@@ -127,17 +127,20 @@ class Session:
                 result = fn(Context(self._scope, command, tid, 'WS'), q)
             finally:
                 if clock() - started > dispatcher.slow:
-                    dispatcher.check_pace(started, known.name)
+                    dispatcher.check_pace(started, known.handler.name)
             if type(result) is dict or type(result) in PLAIN:
                 reply = codec.reply(known.rep, result, tid, now())
                 size = len(reply)
-                frame = (frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)) + reply
+                frame = (
+                    frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)
+                ) + reply  # `frames.text`
                 feed.outbox.append(frame)
                 feed.unsent += len(frame)
             else:
-                calls.settle(dispatcher.paced(result, known.name), known.handler, known.rep, tid, len(data))
+                result = dispatcher.paced(result, known.handler.name)
+                calls.settle(result, known.handler, known.rep, tid, len(data))
         except BaseException as exc:
-            feed.send(codec.error(dispatcher.error(exc, known.name), tid))
+            feed.send(codec.error(dispatcher.error(exc, known.handler.name), tid))
 
     def _receive_broken(self, data: bytes) -> None:
         try:

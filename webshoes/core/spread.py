@@ -11,9 +11,7 @@ from collections.abc import Sequence
 
 from webshoes.core import frames
 from webshoes.core.events import Subscription, Version
-from webshoes.core.feed import Feed
-
-BATCH = 64 * 1024  # bytes that are sent to one in one go, before others have their turn
+from webshoes.core.feed import BATCH, Feed
 
 _Last = tuple[int, int, bytes, list[bytes], int]
 _NOBODY: _Last = (-1, -1, b'', [], 0)

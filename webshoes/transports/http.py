@@ -33,8 +33,6 @@ from webshoes.transports.heads import Heads
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
-AT_ONCE = frozenset((dict, list, int, float, bool, type(None)))  # types of results that are sent as JSON
-
 
 class Files(Protocol):
     """What this face needs of the one that serves files."""
@@ -179,7 +177,7 @@ class Http:
                 return None
             ctx = Context(self._scope(Later(partial(request, data)), self._connection), path, None, message.method)
             result = copy_context().run(self._dispatcher.call, known.match, ctx, *found)  # as a task would
-            if type(result) in AT_ONCE:
+            if type(result) in codec.PLAIN:
                 return self._heads.answer(codec.encode(result))
         except BaseException as exc:
             return Done(known.match, None, exc)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from webshoes.core import frames
+from webshoes.core.feed import BATCH
 from webshoes.core.services import Services
 from webshoes.core.session import Session
 from webshoes.loops import Turn, soon
@@ -18,7 +19,6 @@ from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
 TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
-BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
 TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
@@ -282,7 +282,7 @@ class Peer:
 
     @property
     def written(self) -> int:
-        """Bytes of events that were written at once."""
+        """Bytes of answers and events that were written at once."""
         return self.session.feed.written
 
     def full(self) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Push, Subscription
-from webshoes.core.feed import Feed, push_frame, state_frame
+from webshoes.core.feed import BATCH, Feed, push_frame, state_frame
 from webshoes.core.names import Since, read_cursors, write_cursors
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
@@ -26,7 +26,6 @@ from webshoes.log import log
 from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 
-BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 FLUSH = 0.5  # seconds in which a stream that is closed takes what it lacks
 POLL = 0.01  # seconds between two looks at whether all have ended
 STREAM = {
