@@ -28,10 +28,8 @@ class Echo:
 
     is_busy = False
 
-    def __init__(
-        self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
-    ) -> None:
-        self.feed = Feed(services, ctx, wake, wake_soon)
+    def __init__(self, services: Services, ctx: Context, wake: Callable[[], None]) -> None:
+        self.feed = Feed(services, ctx, wake)
         self._out: deque[bytes] = deque()
         self.close_code: int | None = None
         self.close_reason = ''

@@ -6,9 +6,9 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
-from itertools import starmap
 from threading import get_ident
 
+from webshoes.core.audience import Audiences
 from webshoes.core.events import Store
 from webshoes.core.spread import Spread
 from webshoes.loops import soon
@@ -23,13 +23,18 @@ class Fanout:
     Args:
         store: whose changes are fanned out.
         loop: where the connections live.
-        wrote: called when bytes were written to many.
+        audiences: who lives there.
+        before: has all that was answered sent, and stalls looked for.
     """
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, wrote: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, loop: asyncio.AbstractEventLoop, audiences: Audiences, before: Callable[[], None]
+    ) -> None:
         self._store = store
         self._loop = loop
-        self._wrote = wrote
+        self._audiences = audiences
+        self._before = before
+        self._wakes: deque[Callable[[], None]] = deque()
         self._left: deque[Spread] = deque()
         self._is_asked = False
         self._is_running = False
@@ -42,6 +47,11 @@ class Fanout:
         else:
             soon(self._loop, self.flush)  # where the loop is closed, what is triggered waits for those who come
 
+    def wake_soon(self, wake: Callable[[], None]) -> None:
+        """Have somebody woken before what is triggered from here on is sent; from any thread."""
+        self._wakes.append(wake)
+        self.request()
+
     def flush(self) -> None:
         """Wake the subscribers of all that was triggered."""
         self._is_asked = True
@@ -51,17 +61,35 @@ class Fanout:
 
     def finish(self) -> None:
         """Wake them in one go, however many: the connections are about to be closed."""
-        self._left.extend(starmap(Spread, self._store.take_news()))
+        self._send_all()  # first: to the audience of an event one spread at a time
+        self._take_news()
+        self._send_all()
+
+    def _send_all(self) -> None:
         while self._left:
-            self._left.popleft().send(sys.maxsize)
+            if self._left[0].send(sys.maxsize):
+                self._left.popleft()
+
+    def _take_news(self) -> None:
+        for name, versions in self._store.take_news():
+            audience = self._audiences.of(name)
+            if audience is not None:  # those of a run that was given up have another
+                self._left.append(Spread(versions, audience))
+        self._tell_first()
+
+    def _tell_first(self) -> None:
+        """Send what was answered, or pushed to one connection alone, before what was triggered then."""
+        self._before()
+        while self._wakes:
+            self._wakes.popleft()()
 
     def _run(self) -> None:
-        self._wrote()
+        self._tell_first()
         left, deadline = self._left, self._loop.time() + SLICE
         while left or self._is_asked:
             if not left:
                 self._is_asked = False
-                left.extend(starmap(Spread, self._store.take_news()))
+                self._take_news()
             elif left[0].send(CHUNK):
                 left.popleft()
             if left and self._loop.time() > deadline:

@@ -102,7 +102,7 @@ class Turn:
 
     def __init__(self, then: Callable[[], object] | None = None) -> None:
         self._then = then
-        self._begin = partial(asyncio.get_running_loop().call_soon, self._end)
+        self._begin = partial(asyncio.get_running_loop().call_soon, self.end)
         self._due: list[Flushes] = []
 
     def add(self, sender: Flushes) -> None:
@@ -113,7 +113,8 @@ class Turn:
             begin()
         due.append(sender)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Have them do it now."""
         due, self._due = self._due, []
         for sender in due:
             sender.flush()

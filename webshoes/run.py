@@ -16,6 +16,7 @@ from propertybag import Bag
 
 from webshoes import lifetime
 from webshoes.core.access import Access
+from webshoes.core.audience import Audiences
 from webshoes.core.connection import Connection
 from webshoes.core.context import MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher
@@ -29,7 +30,7 @@ from webshoes.core.services import Services
 from webshoes.fanout import Fanout
 from webshoes.guard import Guard
 from webshoes.log import Journal, log
-from webshoes.loops import spawner
+from webshoes.loops import Turn, spawner
 from webshoes.outlet import Stalls
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
@@ -94,7 +95,9 @@ class Run:
             on_slow=self._slow,
             slow=parts.limits.slow_handler,
         )
-        spawn, stalls = spawner(loop), Stalls(parts.limits.stall_timeout)
+        spawn, stalls, audiences = spawner(loop), Stalls(parts.limits.stall_timeout), Audiences()
+        turn = Turn(stalls.look_at_all)
+        fanout = Fanout(parts.store, loop, audiences, turn.end)
         guard = Guard(parts.access, parts.auth, dispatcher, parts.meter, parts.journal)
         services = Services(
             dispatcher=dispatcher,
@@ -107,16 +110,18 @@ class Run:
             store=parts.store,
             teller=Teller(parts.hooks, dispatcher, spawn),
             connections=self.connections,
+            audiences=audiences,
+            wake_soon=fanout.wake_soon,
             new_id=partial(secrets.token_hex, 16),
         )
         files, events = Static(BUILTIN), EventsOverHttp(services, stalls)
         http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events)
-        websockets = WebSockets(services, self._scope, guard, stalls, parts.compress)
+        websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
         server = Server(http, websockets, parts.meter)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
-        self._fanout = Fanout(parts.store, loop, stalls.look_at_all)
-        parts.store.wake = self._fanout.request
-        self._fanout.flush()  # what was triggered while there was no loop
+        self._fanout = fanout
+        parts.store.wake = fanout.request
+        fanout.flush()  # what was triggered while there was no loop
         return partial(self._close, server)
 
     def _slow(self, name: str, seconds: float) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from msgspec import structs
 
 from webshoes.core import codec, frames
+from webshoes.core.audience import Audiences
 from webshoes.core.context import Context
-from webshoes.core.events import Store, Subscription
+from webshoes.core.events import Store
 from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
 from webshoes.core.registry import Registry, make_entry
@@ -47,14 +48,18 @@ class House:
             store=self.store,
             teller=Teller(self.hooks, shared.dispatcher, self.driver.spawn),
             connections={},
+            audiences=Audiences(),
+            wake_soon=lambda wake: wake(),
             new_id=lambda: next(self.uids),
         )
 
     def trigger(self, name: str, value: Any) -> None:
         """Trigger an event, and tell those who subscribed."""
         self.store.trigger(name, codec.encode(value), 5.0)
-        for subscription in changed(self.store):
-            subscription.owner.mark_stale(subscription)
+        for changed, _ in self.store.take_news():
+            audience = self.services.audiences.of(changed)
+            for subscription in audience.apart if audience is not None else ():
+                subscription.owner.mark_stale(subscription)
 
 
 class Peer:
@@ -62,7 +67,7 @@ class Peer:
 
     def __init__(self, house: House) -> None:
         self.wakes = 0
-        self.session = Session(house.services, Context(new_scope(), '/', None, 'WS'), self.wake, self.wake)
+        self.session = Session(house.services, Context(new_scope(), '/', None, 'WS'), self.wake)
 
     def wake(self) -> None:
         self.wakes += 1
@@ -77,9 +82,9 @@ class Peer:
         return decoded(self.session.take(10**9))
 
 
-def changed(store: Store) -> list[Subscription[Any]]:
-    """The subscriptions of all events that were triggered since this was last asked."""
-    return [subscription for _, subscriptions in store.take_news() for subscription in subscriptions]
+def changed(store: Store) -> list[str]:
+    """The events that somebody listens to and that were triggered since this was last asked."""
+    return [name for name, _ in store.take_news()]
 
 
 def decoded(sent: list[bytes]) -> list[Any]:

@@ -19,18 +19,17 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
 from webshoes.core import codec
+from webshoes.core.audience import Subscription
 from webshoes.core.handler import Function
 from webshoes.core.limits import Limits
 from webshoes.core.names import Since
 
-Owner = TypeVar('Owner')
 NEWS = 128  # versions of an event that are sent to all who lack them in one go
 ENDED = 1 << 62  # a cursor that lacks nothing, whatever is triggered
 
@@ -75,40 +74,6 @@ class Position(Struct, frozen=True):
     recovered: bool | None
 
 
-class Subscription(Struct, Generic[Owner], eq=False):
-    """One (connection, event, uid): a cursor.
-
-    Attributes:
-        owner: whose it is, for the sender; the store does not look at it.
-        evt, rep: the fields of a push that hold the event's name and its value.
-        cursor: the version that was last sent; `ENDED` when it has ended.
-        announce: whether the next push has to tell the epoch, a history that is new to the client.
-        stale: the owner's mark that it is to be looked at.
-        head, key: how each of its pushes begins, and what stands before the value: JSON. The key of one `rep` is one
-            object.
-    """
-
-    owner: Owner
-    name: str
-    uid: str
-    evt: str
-    rep: str
-    cursor: int = 0
-    announce: bool = False
-    stale: bool = False
-    head: bytes = b''
-    key: bytes = b''
-
-    def __post_init__(self) -> None:
-        self.head = codec.encode({self.evt: self.name, 'uid': self.uid})[:-1]
-        self.key = _key(self.rep)
-
-
-@lru_cache(64)
-def _key(rep: str) -> bytes:
-    return b',%b:' % codec.encode(rep or 'r')
-
-
 class _Event(Struct, eq=False):
     epoch: str
     history: int
@@ -117,7 +82,6 @@ class _Event(Struct, eq=False):
     configured: bool = False
     log: deque[Version] = field(default_factory=deque)
     subscriptions: dict[Subscription[Any], None] = field(default_factory=dict)
-    listed: list[Subscription[Any]] | None = None  # the same, made when it is asked for, and not changed then
     told: int = 0  # the newest version that was news
 
     @property
@@ -258,7 +222,7 @@ class Store:
         """Begin, or begin anew, at `since`: from here on nothing is lost and nothing doubled."""
         with self.lock:
             event = self._event(subscription.name)
-            event.subscriptions[subscription] = event.listed = None
+            event.subscriptions[subscription] = None
             if since is None:
                 subscription.cursor, recovered = max(event.ver - 1, 0), None
             elif since.epoch in (event.epoch, None) and since.ver <= event.ver:
@@ -274,7 +238,7 @@ class Store:
         with self.lock:
             event = self._events[subscription.name]
             del event.subscriptions[subscription]
-            event.listed, subscription.cursor = None, ENDED
+            subscription.cursor = ENDED
             self._forget_if_empty(subscription.name, event)
 
     def next_push(self, subscription: Subscription[Any]) -> Push | None:
@@ -303,11 +267,11 @@ class Store:
             owners = (subscription.owner for subscription in event.subscriptions) if event is not None else ()
             return list(dict.fromkeys(owners))
 
-    def take_news(self) -> list[tuple[list[Version], list[Subscription[Any]]]]:
+    def take_news(self) -> list[tuple[str, list[Version]]]:
         """The events that were triggered since this was last asked.
 
         Returns:
-            Of each its new versions (the newest, where they are many), and all of its subscriptions.
+            Of each its new versions; the newest, where they are many.
         """
         found = []
         with self.lock:
@@ -317,10 +281,9 @@ class Store:
                 if event is not None and event.log:
                     newest = event.log[-1]
                     count, event.told = newest.ver - event.told, newest.ver
-                    if count:  # none where an exception ended the trigger
+                    if count and event.subscriptions:  # no count where an exception ended the trigger
                         news = [newest] if count == 1 else [*islice(reversed(event.log), min(count, NEWS))][::-1]
-                        event.listed = event.listed or [*event.subscriptions]
-                        found.append((news, event.listed))
+                        found.append((name, news))
         return found
 
     def _event(self, name: str) -> _Event:

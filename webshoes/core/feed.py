@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
 from webshoes.core import codec, frames
+from webshoes.core.audience import Subscription, Way
 from webshoes.core.calls import EMPTY
 from webshoes.core.connection import Subscribed
 from webshoes.core.context import Context
 from webshoes.core.dispatch import is_pending
 from webshoes.core.errors import Error
-from webshoes.core.events import Position, Push, Subscription
+from webshoes.core.events import Position, Push
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_event
 from webshoes.core.services import Services
@@ -34,13 +35,6 @@ class _Notice(Struct, frozen=True):
     data: bytes
 
 
-class Way(Protocol):
-    """The transport of a connection."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-
-
 class Feed:
     """The replies, pushes and subscriptions of one connection.
 
@@ -48,21 +42,19 @@ class Feed:
         services: what all connections share.
         ctx: what hooks are told.
         wake: called on the loop when there may be something to send.
-        wake_soon: has `wake` called, from any thread.
 
     Attributes:
         outbox: frames of replies, and pushes to this connection alone, that wait.
         unsent, noticed: bytes of these frames, and of these pushes.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
-        written: bytes that were written there.
+        written: bytes that were written there, but for those of the rows that its subscriptions stand in.
     """
 
     __slots__ = (
         '_is_closed',
         '_on',
         '_subscriptions',
-        '_wake_soon',
         'ctx',
         'noticed',
         'outbox',
@@ -73,13 +65,10 @@ class Feed:
         'written',
     )
 
-    def __init__(
-        self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
-    ) -> None:
+    def __init__(self, services: Services, ctx: Context, wake: Callable[[], None]) -> None:
         self._on = services
         self.ctx = ctx
         self.wake = wake
-        self._wake_soon = wake_soon
         self.outbox: list[bytes | _Notice] = []
         self.unsent = 0
         self.noticed = 0
@@ -141,6 +130,7 @@ class Feed:
         if place in self._subscriptions:
             self._drop(place)
         position = self._on.store.subscribe(subscription, since)
+        self._on.audiences.add(subscription, position.ver)
         self._subscriptions[place] = subscription
         self.mark_stale(subscription)
         return position
@@ -158,7 +148,9 @@ class Feed:
             self._drop(place)
 
     def _drop(self, place: tuple[str, str]) -> None:
-        self._on.store.unsubscribe(self._subscriptions.pop(place))
+        subscription = self._subscriptions.pop(place)
+        self._on.audiences.remove(subscription)
+        self._on.store.unsubscribe(subscription)
         self._on.teller.tell('unsubscribe', self.ctx, place[0])
 
     def subscribed(self) -> list[Subscribed]:
@@ -191,7 +183,7 @@ class Feed:
             self.noticed += len(data)
             self.outbox.append(_Notice(name, self._on.now(), data))
         if not waiting:
-            self._wake_soon()
+            self._on.wake_soon(self.wake)
 
     def mark_stale(self, subscription: Subscription[Feed]) -> None:
         """Have a subscription looked at, whose event was triggered."""
@@ -224,6 +216,8 @@ class Feed:
                 self.unsent -= len(item)
             found.append(item)
             size -= len(item)
+        if outbox:
+            self._step_back()
         return found, size
 
     def _noticed_frame(self, notice: _Notice) -> bytes:
@@ -253,8 +247,35 @@ class Feed:
                 self.stale.rotate(-1)
                 return subscription, push
             self.stale.popleft().stale = False
+            if is_live:
+                self.seat(subscription)
         self.stale = EMPTY
         return None
+
+    # --- events that are written at once ---
+
+    def seat(self, subscription: Subscription[Feed]) -> None:
+        """Have a subscription that lacks nothing be written to with all others, where nothing else waits."""
+        audience = self._on.audiences.of(subscription.name)
+        if audience is not None and self.way is not None and not (subscription.stale or self.outbox):
+            audience.seat(subscription, self.way)
+
+    def shut(self) -> None:
+        """Nothing may be written at once any more."""
+        self.way = None
+        self._step_back()
+
+    def _step_back(self) -> None:
+        """Have what subscriptions lack wait for what else there is to send."""
+        for subscription in self._subscriptions.values():
+            if subscription.row is not None:
+                self._on.audiences.unseat(subscription)
+
+    @property
+    def written_at_once(self) -> int:
+        """How many bytes of replies and events were written at once."""
+        rows = ((subscription.row, subscription) for subscription in self._subscriptions.values())
+        return self.written + sum(row.sent(subscription) for row, subscription in rows if row is not None)
 
     def close(self) -> None:
         """The connection is gone: end its subscriptions."""

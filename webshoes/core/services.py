@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from webshoes.core.audience import Audiences
 from webshoes.core.calls import CallServices
 from webshoes.core.connection import Connection
 from webshoes.core.events import Store
@@ -19,6 +20,8 @@ class Services(CallServices, frozen=True, kw_only=True):
         registry, store: the app's.
         teller: tells the app's hooks.
         connections: the WebSockets and event streams that are open, by id.
+        audiences: who listens to the events, on the run's loop.
+        wake_soon: has a function called on the loop, from any thread, before what is triggered later is sent.
         new_id: makes the name of a connection, and the uid of a subscription whose client named none.
     """
 
@@ -26,6 +29,8 @@ class Services(CallServices, frozen=True, kw_only=True):
     store: Store
     teller: Teller
     connections: dict[str, Connection]
+    audiences: Audiences
+    wake_soon: Callable[[Callable[[], None]], None]
     new_id: Callable[[], str]
 
     def check_name(self, name: object, what: str) -> str:

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from webshoes.core import codec, frames
+from webshoes.core.audience import Subscription
 from webshoes.core.calls import EMPTY, Calls, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
-from webshoes.core.events import Position, Subscription
+from webshoes.core.events import Position
 from webshoes.core.feed import Feed, push_frame
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
@@ -37,7 +38,6 @@ class Session:
         services: what all connections share.
         ctx: what the contexts of its calls are made of, and hooks are told.
         wake: called when there may be something to `take` that did not come of a `receive`.
-        wake_soon: has `wake` called, from any thread.
 
     Attributes:
         feed: what goes out.
@@ -64,9 +64,7 @@ class Session:
         'is_dry',
     )
 
-    def __init__(
-        self, services: Services, ctx: Context, wake: Callable[[], None], wake_soon: Callable[[], None]
-    ) -> None:
+    def __init__(self, services: Services, ctx: Context, wake: Callable[[], None]) -> None:
         self._on = services
         self._limits = services.limits
         self._high = services.limits.send_buffer
@@ -75,7 +73,7 @@ class Session:
         self._now = services.now
         self._scope = ctx.scope
         self._is_open = services.limits.max_rate is None  # to calls that are answered in one step
-        self.feed = Feed(services, ctx, wake, wake_soon)
+        self.feed = Feed(services, ctx, wake)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
         self._rate = None if self._is_open else Rate(services.meter, services.dispatcher.clock)

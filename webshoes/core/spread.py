@@ -1,77 +1,70 @@
-"""The newest versions of an event on their way to many: what all get alike is made once, and each uid joins it.
-
-    uid.join([header, version 41 + header, version 42 + header, version 43])
-
-is what one subscriber gets, in one write. It is for those who lack nothing else; others are left to their feeds.
-"""
+"""The newest versions of an event on their way to all who listen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from webshoes.core import frames
-from webshoes.core.events import Subscription, Version
-from webshoes.core.feed import BATCH, Feed
-
-_Last = tuple[int, int, bytes, list[bytes], int]
-_NOBODY: _Last = (-1, -1, b'', [], 0)
+from webshoes.core.audience import Audience
+from webshoes.core.events import Version
+from webshoes.core.feed import BATCH
 
 
 class Spread:
-    """Sends the newest versions of an event.
+    """Sends the newest versions of an event: to the rows of its audience, and then has the others look for themselves.
 
     Args:
         versions: they, in order, without a gap.
-        subscriptions: who may lack them.
+        audience: who may lack them. Another spread to it begins when this has ended.
     """
 
-    __slots__ = ('_last', '_next', '_subscriptions', '_versions')
+    __slots__ = ('_apart', '_audience', '_newest', '_rows', '_versions')
 
-    def __init__(self, versions: Sequence[Version], subscriptions: Sequence[Subscription[Feed]]) -> None:
+    def __init__(self, versions: Sequence[Version], audience: Audience) -> None:
         self._versions = versions
-        self._subscriptions = subscriptions
-        self._next = 0
-        self._last = _NOBODY
+        self._audience = audience
+        self._newest = versions[-1].ver
+        before, audience.ver = audience.ver, max(self._newest, audience.ver)
+        self._rows = [] if before >= self._newest else [*audience.rows.values()]
+        for row in [*self._rows]:
+            parts, size = self._around(before, *row.shape[1:])
+            if parts:
+                row.begin(self._newest, parts, size)
+            else:
+                self._rows.remove(row)
+                for subscription in [*row.members]:
+                    audience.unseat(subscription)
+        self._apart = [*audience.apart]
 
     def send(self, count: int) -> bool:
-        """Send to so many of the subscribers; whether that was all."""
-        newest = self._versions[-1].ver
-        cursor, size, key, parts, total = self._last
-        first, self._next = self._next, self._next + count
-        for subscription in self._subscriptions[first : self._next]:
-            feed = subscription.owner
-            way = feed.way
-            if way is None or feed.outbox or feed.stale or subscription.announce:
-                if subscription.cursor < newest:
+        """Send to so many; whether that was all."""
+        if self._rows:
+            row = self._rows[-1]
+            row.send(count)
+            if not row.left:
+                self._rows.pop()
+        else:
+            for subscription in self._apart[-count:]:
+                feed = subscription.owner
+                if subscription not in self._audience.apart:
+                    continue
+                if subscription.cursor < self._newest:
                     feed.mark_stale(subscription)
                     feed.wake()
-                continue
-            head = subscription.head
-            if subscription.cursor != cursor or len(head) != size or subscription.key is not key:
-                cursor, size, key = subscription.cursor, len(head), subscription.key
-                parts, total = self._around(cursor, size, key)
-            if parts:
-                subscription.cursor = newest
-                try:
-                    way.write(head.join(parts))
-                    feed.written += total
-                except (RuntimeError, AttributeError):  # pragma: no cover  # closed a moment ago, as the loops tell it
-                    feed.way = None
-            elif cursor < newest:
-                feed.mark_stale(subscription)
-                feed.wake()
-        self._last = cursor, size, key, parts, total
-        return self._next >= len(self._subscriptions)
+                else:
+                    feed.seat(subscription)
+            del self._apart[-count:]
+        return not (self._rows or self._apart)
 
     def _around(self, cursor: int, size: int, key: bytes) -> tuple[list[bytes], int]:
         """What stands around each head of so many bytes, and how many it is with these.
 
-        Nothing where nothing is new, not all of it is here, or it is too much.
+        Nothing where not all of what is lacking is here, or it is too much.
         """
         lacking = self._versions
         if lacking[0].ver <= cursor:
             lacking = lacking[cursor + 1 - lacking[0].ver :]
-        if not lacking or lacking[0].ver != cursor + 1:
+        if lacking[0].ver != cursor + 1:
             return [], 0
         parts, before, total = list[bytes](), b'', 0
         for version in lacking:

@@ -115,7 +115,7 @@ class Peer:
         """Nothing is taken or sent from here on, but a close."""
         self._is_closing = True
         self._is_read = False
-        self.session.feed.way = None
+        self.session.feed.shut()
         open_lane(self._ws, None)
 
     def _take(self, message: Any) -> bool:
@@ -158,7 +158,7 @@ class Peer:
         try:
             write(answers)
         except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
-            session.feed.way = None
+            session.feed.shut()
         session.feed.written += len(answers)
 
     async def first_text(self) -> bytes | None:
@@ -283,11 +283,11 @@ class Peer:
     @property
     def written(self) -> int:
         """Bytes of answers and events that were written at once."""
-        return self.session.feed.written
+        return self.session.feed.written_at_once
 
     def full(self) -> None:
         """There is no room."""
-        self.session.feed.way = None
+        self.session.feed.shut()
 
     def writable(self) -> None:
         """There is room again."""
@@ -311,10 +311,6 @@ class Peer:
     def buffered(self) -> int:
         """Bytes that the peer has not taken yet."""
         return self._outlet.buffered
-
-    def wake_soon(self) -> None:
-        """Have `wake` called, from any thread."""
-        soon(self._loop, self.wake)
 
     def close_soon(self, code: int, reason: str) -> None:
         """Send what there is and close, from any thread."""

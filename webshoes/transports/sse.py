@@ -14,9 +14,10 @@ from typing import cast
 
 from aiohttp import web
 
+from webshoes.core.audience import Subscription
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
-from webshoes.core.events import Position, Push, Subscription
+from webshoes.core.events import Position, Push
 from webshoes.core.feed import BATCH, Feed, push_frame, state_frame
 from webshoes.core.names import Since, read_cursors, write_cursors
 from webshoes.core.registry import Entry
@@ -111,7 +112,7 @@ class _Client:
         self._protocol = cast(HasOutlet, request.protocol)
         self._protocol.outlet = self._outlet
         self._ctx = ctx
-        self._feed = Feed(services, ctx, self._news.set, self._wake_soon)
+        self._feed = Feed(services, ctx, self._news.set)
 
     def leave(self) -> None:
         """End what is subscribed to."""
@@ -280,9 +281,6 @@ class _Client:
     def buffered(self) -> int:
         """Bytes that the peer has not taken yet."""
         return self._outlet.buffered
-
-    def _wake_soon(self) -> None:
-        soon(self._loop, self._news.set)
 
     def close_soon(self, code: int, reason: str) -> None:
         """Send what there is and end it; a stream has no close codes."""

@@ -28,7 +28,7 @@ from webshoes.transports.peer import Peer
 LOGIN_CLOSES = {401: 4401, 403: 4403}
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
-MakeSession = Callable[[Services, Context, Callable[[], None], Callable[[], None]], Session]
+MakeSession = Callable[[Services, Context, Callable[[], None]], Session]
 
 # It would log the subprotocols that a client offers, and one of them may be its token.
 logging.getLogger('aiohttp.websocket').addFilter(lambda record: 'protocols' not in str(record.msg))
@@ -42,6 +42,7 @@ class WebSockets:
         scope: makes what the contexts of one connection's calls share.
         guard: refuses who may not ask.
         stalls: finds the connections that take nothing.
+        turn: of the loop, at whose end what was answered is sent.
         compress: whether to agree to permessage-deflate (RFC 7692).
         session: makes what speaks with one peer.
     """
@@ -52,6 +53,7 @@ class WebSockets:
         scope: MakeScope,
         guard: Guard,
         stalls: Stalls,
+        turn: Turn,
         compress: bool,
         session: MakeSession = Session,
     ) -> None:
@@ -63,7 +65,7 @@ class WebSockets:
         self._session = session
         self._peers: set[Peer] = set()
         self._is_beating = False
-        self._turn = Turn(stalls.look_at_all)
+        self._turn = turn
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one WebSocket until it is closed; what is no handshake, or may not ask, is refused before.
@@ -100,7 +102,7 @@ class WebSockets:
         except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
             return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')), None
         peer = Peer(ws, request, self._on, self._stalls, self._turn)
-        peer.session = self._session(self._on, ctx, peer.wake, peer.wake_soon)
+        peer.session = self._session(self._on, ctx, peer.wake)
         if by_message:
             refusal = await self._login_by_message(peer, ctx)
         if refusal is None:
