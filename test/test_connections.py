@@ -115,6 +115,55 @@ def test_push_from_any_thread(serve: Serve, open_peer: OpenPeer, loop: str) -> N
     assert (pushes(peer, 1), pushes(other, 1)) == ([(1, 'all')], [(1, 'all')])
 
 
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_push_before_a_trigger(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """What is pushed to a connection comes before what the same thread triggers then, however busy the events are."""
+    wsa, rounds, is_done = serve(loop=loop), 200, threading.Event()
+    peer, others = open_peer(wsa), [open_peer(wsa) for _ in range(20)]
+    peer.subscribe('step')
+    (conn,) = wsa.subscribers('step')
+    for other in others:
+        other.subscribe('step')
+        other.subscribe('noise')
+
+    def make_noise() -> None:
+        while not is_done.is_set():
+            wsa.triggerEvent('noise', None).result()
+            time.sleep(0)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            pool.submit(make_noise)
+        for n in range(rounds):
+            conn.push('about', n)
+            wsa.triggerEvent('step', n)
+        is_done.set()
+    found = [(it['evt'], it['r']) for it in (peer.receive() for _ in range(2 * rounds))]
+    assert [n for event, n in found if event == 'step'] == list(range(rounds))
+    assert all(found.index(('about', n)) < found.index(('step', n)) for n in range(rounds))
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_reply_before_what_its_handler_triggered(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
+    """A caller that has subscribed reads the reply first, then the event that its handler triggered."""
+
+    def work(ctx: ws.Context, q: Any) -> int:
+        ctx.wsa.triggerEvent('step', q.n)
+        return int(q.n)
+
+    wsa, calls = serve({'work': work}, loop=loop), 64
+    peers = [open_peer(wsa) for _ in range(2)]
+    for peer in peers:
+        peer.subscribe('step')
+    for first in range(0, calls, 8):
+        for n in range(first, first + 8):
+            peers[0].send({'cmd': 'cmd/work', 'q': {'n': n}, 'tid': n})
+        found = [('evt' in it, it['r']) for it in (peers[0].receive() for _ in range(16))]
+        for n in range(first, first + 8):
+            assert found.index((False, n)) < found.index((True, n))
+    assert pushes(peers[1], calls) == [(n + 1, n) for n in range(calls)]
+
+
 def test_push_of_a_handler(serve: Serve, open_peer: OpenPeer) -> None:
     """What a handler pushes to its caller comes before its reply; a plain request cannot be pushed to: 406."""
 

@@ -14,7 +14,7 @@ from webshoes.core.spread import Spread
 from webshoes.loops import soon
 
 SLICE = 0.003  # seconds of fan-out before other work has its turn
-CHUNK = 64  # subscriptions between two looks at the clock
+CHUNK = 128  # subscriptions between two looks at the clock
 
 
 class Fanout:
@@ -84,8 +84,9 @@ class Fanout:
             self._wakes.popleft()()
 
     def _run(self) -> None:
-        self._tell_first()
         left, deadline = self._left, self._loop.time() + SLICE
+        if left:  # others had their turn
+            self._tell_first()
         while left or self._is_asked:
             if not left:
                 self._is_asked = False

@@ -115,9 +115,11 @@ class Turn:
 
     def end(self) -> None:
         """Have them do it now."""
-        due, self._due = self._due, []
-        for sender in due:
-            sender.flush()
+        due = self._due
+        if due:
+            self._due = []
+            for sender in due:
+                sender.flush()
         if self._then is not None:
             self._then()
 

@@ -157,9 +157,10 @@ class Row:
         del self.members[-1], self._ways[-1], self._heads[-1]
 
     def _move(self, source: int, target: int) -> None:
-        self.members[target], self._ways[target] = self.members[source], self._ways[source]
-        self._heads[target] = self._heads[source]
-        self.members[target].place = target
+        if source != target:  # where they are one, whoever stood there has a new place already
+            self.members[target], self._ways[target] = self.members[source], self._ways[source]
+            self._heads[target] = self._heads[source]
+            self.members[target].place = target
 
     def cursor(self, place: int) -> int:
         """The version that the member of a place has."""

@@ -247,17 +247,16 @@ class Feed:
                 self.stale.rotate(-1)
                 return subscription, push
             self.stale.popleft().stale = False
-            if is_live:
-                self.seat(subscription)
+            self._seat(subscription)
         self.stale = EMPTY
         return None
 
     # --- events that are written at once ---
 
-    def seat(self, subscription: Subscription[Feed]) -> None:
-        """Have a subscription that lacks nothing be written to with all others, where nothing else waits."""
+    def _seat(self, subscription: Subscription[Feed]) -> None:
+        """Have a subscription that lacks nothing be written to with all others; one that has ended is nowhere."""
         audience = self._on.audiences.of(subscription.name)
-        if audience is not None and self.way is not None and not (subscription.stale or self.outbox):
+        if audience is not None and self.way is not None:
             audience.seat(subscription, self.way)
 
     def shut(self) -> None:

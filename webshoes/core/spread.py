@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from webshoes.core import frames
-from webshoes.core.audience import Audience
+from webshoes.core.audience import Audience, Row
 from webshoes.core.events import Version
 from webshoes.core.feed import BATCH
 
@@ -18,20 +18,19 @@ class Spread:
         audience: who may lack them. Another spread to it begins when this has ended.
     """
 
-    __slots__ = ('_apart', '_audience', '_newest', '_rows', '_versions')
+    __slots__ = ('_apart', '_newest', '_rows', '_versions')
 
     def __init__(self, versions: Sequence[Version], audience: Audience) -> None:
         self._versions = versions
-        self._audience = audience
         self._newest = versions[-1].ver
         before, audience.ver = audience.ver, max(self._newest, audience.ver)
-        self._rows = [] if before >= self._newest else [*audience.rows.values()]
-        for row in [*self._rows]:
+        self._rows: list[Row] = []
+        for row in [*audience.rows.values()] if before < self._newest else ():
             parts, size = self._around(before, *row.shape[1:])
             if parts:
                 row.begin(self._newest, parts, size)
+                self._rows.append(row)
             else:
-                self._rows.remove(row)
                 for subscription in [*row.members]:
                     audience.unseat(subscription)
         self._apart = [*audience.apart]
@@ -45,14 +44,9 @@ class Spread:
                 self._rows.pop()
         else:
             for subscription in self._apart[-count:]:
-                feed = subscription.owner
-                if subscription not in self._audience.apart:
-                    continue
                 if subscription.cursor < self._newest:
-                    feed.mark_stale(subscription)
-                    feed.wake()
-                else:
-                    feed.seat(subscription)
+                    subscription.owner.mark_stale(subscription)
+                    subscription.owner.wake()
             del self._apart[-count:]
         return not (self._rows or self._apart)
 
