@@ -19,6 +19,7 @@ from pathlib import Path
 MASK = b'\x37\xfa\x21\x3d'
 CONNECTING = 100  # handshakes at a time
 PATIENCE = 20.0  # seconds without a word
+FIRST = 20  # events that all have before a window of fan-outs begins: see load.c
 PING, PONG, CLOSE = 0x89, 10, 0x88
 HANDSHAKE = (
     'GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
@@ -73,9 +74,9 @@ class Script:
 class Window:
     """Counts, from the end of the warm-up on."""
 
-    def __init__(self, warm: float, seconds: float, pid: int, is_rate: bool) -> None:
+    def __init__(self, warm: float, first: int, seconds: float, pid: int, is_rate: bool) -> None:
         self._clock = ~pid << 3 | 2
-        self._warm, self._seconds = warm, seconds
+        self._warm, self._first, self._seconds = warm, first, seconds
         self._is_open, self._is_rate = False, is_rate
         self.heard = time.monotonic()
         self._started = self._own = self._server = 0.0
@@ -94,7 +95,7 @@ class Window:
             used = passed if self._is_rate else time.clock_gettime(self._clock) - self._server
             if used >= self._seconds:
                 self.report()
-        elif passed >= self._warm:
+        elif passed >= self._warm and self.messages >= self._first:
             self._is_open = True
             self.messages = self.errors = self.fires = 0
             self.latencies.clear()
@@ -223,7 +224,8 @@ class Load:
         port, self.path, self.mode, script, total, warm, seconds, pid, rate = arguments
         self.port, self.total, self.rate = int(port), int(total), float(rate)
         self.script = Script.read(script, self.mode == 'http')
-        self.window = Window(float(warm), float(seconds), int(pid), self.mode == 'rate')
+        first = FIRST * int(total) if self.mode == 'fan' else 0
+        self.window = Window(float(warm), first, float(seconds), int(pid), self.mode == 'rate')
         self.scheduled = self.last = 0
 
     async def _connect(self, number: int) -> Connection:

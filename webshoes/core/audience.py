@@ -8,7 +8,7 @@ Python for each: `map` has C call `join` and `write`.
     row      a  b  c | d  e       where `left` is 3; a, b and c lack what is being sent, d and e have it
     apart    f  g                 those who are behind, or are sent something else before: left to their owners
 
-A row lives on the loop's thread alone.
+Rows are changed on the loop's thread alone.
 """
 
 from __future__ import annotations
@@ -31,19 +31,6 @@ class Way(Protocol):
         """Send bytes."""
 
 
-class Listener(Protocol):
-    """The owner of subscriptions.
-
-    Attributes:
-        written: bytes that were written past it.
-    """
-
-    written: int
-
-    def mark_stale(self, subscription: Any) -> None:
-        """Have a subscription looked at, as it may lack something."""
-
-
 Owner = TypeVar('Owner')
 
 
@@ -51,7 +38,8 @@ class Subscription(Generic[Owner]):
     """One (connection, event, uid): a cursor.
 
     Args:
-        owner: whose it is, for the sender; the store does not look at it.
+        owner: whose it is; the store does not look at it. A row adds to its `written` what it was sent, in bytes, and an
+            audience has it `mark_stale` what leaves a row before its turn.
         name: the event.
         uid: the client's name for it.
         evt, rep: the fields of a push that hold the event's name and its value.
