@@ -38,8 +38,8 @@ class Subscription(Generic[Owner]):
     """One (connection, event, uid): a cursor.
 
     Args:
-        owner: whose it is; the store does not look at it. A row adds to its `written` what it was sent, in bytes, and an
-            audience has it `mark_stale` what leaves a row before its turn.
+        owner: whose it is; the store does not look at it. A row adds to its `written` the bytes that it was sent, and
+            an audience has it `mark_stale` what leaves a row before its turn.
         name: the event.
         uid: the client's name for it.
         evt, rep: the fields of a push that hold the event's name and its value.
