@@ -73,7 +73,7 @@ class Fanout:
     def _take_news(self) -> None:
         for name, versions in self._store.take_news():
             audience = self._audiences.of(name)
-            if audience is not None:  # those of a run that was given up have another
+            if audience is not None:  # or nobody listens on this loop, but on that of a run that was given up
                 self._left.append(Spread(versions, audience))
         self._tell_first()
 
