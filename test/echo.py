@@ -62,9 +62,9 @@ class Echo:
         """Whether something is to be sent before more should be received."""
         return bool(self._out)
 
-    def take_answers(self) -> bytes:
+    def write_answers(self) -> bool:
         """Nothing, so that `take` is asked."""
-        return b''
+        return False
 
     def take(self, size: int) -> list[bytes]:
         """The next frame."""

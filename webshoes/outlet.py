@@ -40,10 +40,12 @@ class HasOutlet(Protocol):
     """The protocol of a connection that may live long, which tells its outlet what asyncio tells it."""
 
     outlet: Outlet | None
-    received: int  # bytes
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
-        """Have what comes from here on taken by `run(take, data)`."""
+        """Have the bytes of frames that come from here on taken by `run(take, data)`."""
+
+    def count_frame_bytes(self, go_on: bool) -> int:
+        """How many bytes of frames came since this was last asked to go on."""
 
 
 class Outlet:

@@ -600,14 +600,32 @@ def test_long_array_takes_its_time_and_no_more() -> None:
     assert seconds(300_000) < 40 * seconds(20_000)
 
 
+class Kept:
+    """A transport's way that keeps what is written."""
+
+    data = b''
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
 def test_room_comes_back(peer: Peer) -> None:
-    """All that was sent is counted off again, however it was taken."""
-    for take in (lambda: peer.session.take(10**9), lambda: peer.session.take_answers()):
+    """All that was sent is counted off again, whether it was taken or written; what is written there is counted too."""
+    feed, way = peer.session.feed, Kept()
+    for is_written in (False, True):
         for message in ({'cmd': 'cmd/echo', 'q': {'a': 'x' * 200}}, {'ping': 1}, {'cmd': 'cmd/echo', 'q': {}}):
             peer.session.receive(codec.encode(message))
-        assert peer.session.feed.unsent > 200
-        assert take()
-        assert peer.session.feed.unsent == 0
+        assert feed.unsent > 200
+        assert not peer.session.write_answers()  # as there is no way
+        if is_written:
+            feed.way = way
+            assert peer.session.write_answers()
+            assert way.data.count(b'"t":') == 2
+            assert feed.written == len(way.data)
+        else:
+            assert peer.session.take(10**9)
+        assert feed.unsent == 0
+        assert not feed.outbox
 
 
 def test_answers_that_wait_hold_what_they_are(peer: Peer) -> None:

@@ -72,7 +72,7 @@ class Session:
         self._dispatcher = services.dispatcher
         self._now = services.now
         self._scope = ctx.scope
-        self._is_open = services.limits.max_rate is None  # to calls that are answered in one step
+        self._is_open = services.limits.max_rate is None  # to calls that are answered in one step, as no other waits
         self.feed = Feed(services, ctx, wake)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
@@ -112,7 +112,6 @@ class Session:
             or (type(tid) is not int and 'tid' in message and not self._is_tid(tid))
             or not (calls.is_idle or calls.can_run(tid))
             or not self._is_open
-            or self._arrived
             or feed.unsent > self._high
         ):
             return self._receive_value(message, len(data))
@@ -173,6 +172,7 @@ class Session:
 
     def _arrive(self, messages: Sequence[Any], size: int) -> None:
         """Have messages of so many bytes each looked at, after those that came before."""
+        self._is_open = False  # until they were
         self._arrived = self._arrived or deque()
         self._arrived.extend((message, size) for message in messages)
 
@@ -187,7 +187,9 @@ class Session:
         self._calls.advance()
         while self._arrived and self._has_room():
             self._in_turn(*self._arrived.popleft())
-        self._arrived = self._arrived or EMPTY
+        if not self._arrived:
+            self._arrived = EMPTY
+            self._is_open = self._rate is None and not self._stopping
 
     def _in_turn(self, message: Any, size: int) -> None:
         """Handle a message now, or after the one without `tid` that is being answered."""
@@ -306,20 +308,27 @@ class Session:
         """Whether something of what was received is to be answered, or sent, before more should be received."""
         return bool(self._arrived or self.feed.outbox)
 
-    def take_answers(self) -> bytes:
-        """All replies that wait, as frames, where there is nothing else to send and to be done; else nothing."""
-        feed = self.feed
+    def write_answers(self) -> bool:
+        """Write all replies that wait at once, if there is a way, and nothing else to send or to be done."""
+        feed, calls = self.feed, self._calls
+        way = feed.way
         outbox: list[Any] = feed.outbox
         count = len(outbox)  # before all else: another thread may push meanwhile
-        if feed.stale or feed.noticed or self._arrived or not (self._calls.is_idle or self._calls.is_quiet):
-            return b''
+        if way is None or feed.stale or feed.noticed or self._arrived or not (calls.is_idle or calls.is_quiet):
+            return False
+        feed.written += feed.unsent
         feed.unsent = 0
-        if count == 1:
-            frame: bytes = outbox.pop(0)
-            return frame
-        found = outbox[:count]
-        del outbox[:count]
-        return b''.join(found)
+        write = way.write  # a call of what is local is quicker
+        try:
+            if count == 1:
+                write(outbox.pop(0))
+            else:
+                found = outbox[:count]
+                del outbox[:count]
+                write(b''.join(found))
+        except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
+            feed.shut()
+        return True
 
     def take(self, size: int) -> list[bytes]:
         """The next frames to send, about `size` bytes of them; none when there is nothing to send."""

@@ -22,12 +22,12 @@ from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet
 from webshoes.transports import http_lane
+from webshoes.transports.upgraded import Upgraded
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
-BROKEN = b'\xff\xff'  # no frame: the reader refuses it with 1002, as it should one that is not masked
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
 
 
@@ -137,12 +137,11 @@ class HttpConnection(web.RequestHandler):
         '_answers',
         '_body',
         '_done',
+        '_frames',
         '_known',
         '_rate',
         '_request',
         '_server',
-        '_take_frames',
-        '_within',
         'outlet',
         'received',
     )
@@ -157,14 +156,13 @@ class HttpConnection(web.RequestHandler):
         self._rate: Rate | None = None  # of its requests, where they are limited
         if server.meter.limits.max_rate is not None:
             self._rate = Rate(server.meter, self._loop.time)
-        self._take_frames: Callable[[bytes], object] | None = None
-        self._within: Callable[..., object] | None = None  # where frames are taken
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
         if http_lane.IS_OPEN and self._rate is None:
             self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
+        self._frames: Upgraded | None = None  # what takes frames, as long as it is a WebSocket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse to."""
@@ -196,17 +194,13 @@ class HttpConnection(web.RequestHandler):
             self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
         self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
-        self._take_frames = None  # or what came of a message is held until Python looks for garbage
+        self._frames = None  # or what came of a message is held until Python looks for garbage
         if self.outlet is not None:
             self.outlet.lose()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, of a request or a frame."""
+        """Take bytes of a request."""
         self.received += len(data)
-        take = self._take_frames
-        if take is not None:  # what `super` would do, two calls later
-            take(data)
-            return
         if self._known is None:
             return  # pragma: no cover  # it was refused, and is closing
         if data and self.outlet is None and self._request is None and self.has_body:  # aiohttp calls it without, too
@@ -263,28 +257,17 @@ class HttpConnection(web.RequestHandler):
         tail, self._message_tail = self._message_tail, b''
         super().set_parser(parser, data_received_cb)
         http_lane.let_go(self)
-        self._take_first(tail)
-
-    def _take_first(self, data: bytes) -> None:
-        """Refuse frames that are not masked (RFC 6455 section 5.1), which aiohttp does not: by the first one."""
-        if len(data) < 2:
-            self._take_by(partial(self._take_after, data) if data else self._take_first)
-            return
-        feed = cast(Any, self._payload_parser).feed_data
-        self._take_by(feed)
-        feed(data if data[1] & 0x80 else BROKEN)
-
-    def _take_after(self, before: bytes, data: bytes) -> None:
-        self._take_first(before + data)
-
-    def _take_by(self, take: Callable[[bytes], object]) -> None:
-        self._take_frames = take if self._within is None else partial(self._within, take)
+        if self._known is not None:
+            self._frames = Upgraded(self, self._known, parser.feed_data, tail)
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
-        """Have what comes from here on taken by `run(take, data)`."""
-        self._within = run
-        if self._take_frames is not None:
-            self._take_by(self._take_frames)
+        """Have the bytes of frames that come from here on taken by `run(take, data)`."""
+        if self._frames is not None:  # or it is lost already
+            self._frames.take_within(run)
+
+    def count_frame_bytes(self, go_on: bool) -> int:
+        """How many bytes of frames came since this was last asked to go on."""
+        return self._frames.count(go_on) if self._frames is not None else 0
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is being served from here on.

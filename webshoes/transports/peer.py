@@ -61,9 +61,8 @@ class Peer:
         self._is_resting = False
         self._progress: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] | None = None  # none was needed yet
-        self._heard = self._heard_before = 0  # frames
         self._is_read = False
-        self._received_before = 0  # bytes
+        self._is_heard = False  # a frame, since the last beat
         self._silent_since = self._loop.time()
         self._pinged_at: float | None = None
 
@@ -84,7 +83,7 @@ class Peer:
 
     async def _answer(self, message: Any) -> bool:
         """Answer a message; whether there may be more."""
-        self._heard += 1
+        self._is_heard = True
         if message.type not in (TEXT, BINARY):
             return await self._control(message)
         if self.session.close_code is None:
@@ -137,7 +136,7 @@ class Peer:
         is_ahead = self._is_taking or self.session.is_behind or self._outlet.is_blocked
         is_taken = message[0] is PONG or (message[0] is PING and not is_ahead)
         if is_taken:
-            self._heard += 1
+            self._is_heard = True
             if message[0] is PING:
                 data = frames.header(frames.PONG, len(message[1])) + message[1]
                 self._outlet.transport.write(data)
@@ -146,27 +145,19 @@ class Peer:
 
     def flush(self) -> None:
         """Send what was answered."""
-        self._heard += 1
+        self._is_heard = True
         self._is_taking = False
-        session = self.session
-        way = session.feed.way
-        if way is None or self._progress is not None or self._is_due or not (answers := session.take_answers()):
+        if self._progress is None and not self._is_due and self.session.write_answers():
+            self._is_held = self._is_resting
+        else:
             self.wake()
-            return
-        self._is_held = self._is_resting
-        write = way.write  # a call of what is local is quicker
-        try:
-            write(answers)
-        except (RuntimeError, AttributeError):  # closed a moment ago, as the loops tell it
-            session.feed.shut()
-        session.feed.written += len(answers)
 
     async def first_text(self) -> bytes | None:
         """The first message if it is a text, `None` if it is not."""
         while (message := await self._ws.receive()).type not in (TEXT, BINARY):
             if not await self._control(message):
                 return None
-        self._heard += 1
+        self._is_heard = True
         return message.data if message.type is TEXT else None
 
     async def _control(self, message: Any) -> bool:
@@ -209,11 +200,10 @@ class Peer:
     def beat(self, interval: float) -> None:
         """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read."""
         now = self._loop.time()
-        received = self._protocol.received
-        is_heard = self._heard != self._heard_before or received - self._received_before >= TRICKLE
+        is_heard, self._is_heard = self._is_heard, False
+        received = self._protocol.count_frame_bytes(not is_heard)
         is_held_up = not self._is_read or self._outlet.is_paused or self.session.is_behind
-        if is_heard or is_held_up or self._is_over:
-            self._heard_before, self._received_before = self._heard, received
+        if is_heard or received >= TRICKLE or is_held_up or self._is_over:
             self._silent_since, self._pinged_at = now, None
         elif self._pinged_at is None:
             if now - self._silent_since >= interval:
