@@ -84,6 +84,9 @@ async def in_time(result: Awaitable[Any], meter: Meter, limit: str, past: Error)
         raise past from None
 
 
+MANY = 8  # who answer in one turn of the loop
+
+
 class Flushes(Protocol):
     """Who has something to send."""
 
@@ -94,7 +97,9 @@ class Flushes(Protocol):
 class Turn:
     """Those who have something to send at the end of a turn of the loop: they all do it then.
 
-    Answers are written together, as each write may wake whoever waits for it, which costs more than the write.
+    Where many answer in a turn, their answers are written together, as each write may wake whoever waits for it, which
+    costs more than the write. Where few do, waiting for the others has both sides sleep in turns: they had better
+    write at once, and what is left at the end.
 
     Args:
         then: called when they have.
@@ -104,18 +109,28 @@ class Turn:
         self._then = then
         self._begin = partial(asyncio.get_running_loop().call_soon, self.end)
         self._due: list[Flushes] = []
+        self._is_small = True  # as the last one was
+        self._early = 0  # who have sent at once
+        self._last: Flushes | None = None  # of these
 
-    def add(self, sender: Flushes) -> None:
-        """Have somebody flushed."""
+    def add(self, sender: Flushes) -> bool:
+        """Have somebody flushed at the end, or say that it had better do it at once: its first answer of a few."""
         due = self._due
-        if not due:
+        if not due and not self._early:
             begin = self._begin  # a call of what is local is quicker
             begin()
+        if self._is_small and self._last is not sender:
+            self._early += 1
+            self._last = sender
+            return True
         due.append(sender)
+        return False
 
     def end(self) -> None:
         """Have them do it now."""
         due = self._due
+        self._is_small = len(due) + self._early < MANY
+        self._early, self._last = 0, None
         if due:
             self._due = []
             for sender in due:

@@ -322,7 +322,7 @@ class Session:
         try:
             if count == 1:
                 write(outbox.pop(0))
-            else:
+            elif count:
                 found = outbox[:count]
                 del outbox[:count]
                 write(b''.join(found))

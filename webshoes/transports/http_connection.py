@@ -209,12 +209,12 @@ class HttpConnection(web.RequestHandler):
 
     def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
-        at_once, waiter = self._server.at_once, self._waiter
+        serve, waiter, at_once = self._server.at_once, self._waiter, False
         is_waiting = not self._request_count or (waiter is not None and not waiter.done())
-        if at_once is None or not is_waiting or self._messages or self.writing_paused:
+        if serve is None or not is_waiting or self._messages or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
-            answer = at_once(message, payload, partial(self._make_request, message, payload))
+            answer = serve(message, payload, partial(self._make_request, message, payload))
             if type(answer) is not bytes:
                 if self._known is None or self._known.is_closing():  # by the handler itself
                     return []
@@ -222,11 +222,13 @@ class HttpConnection(web.RequestHandler):
                 self.flush()  # before what is answered later
                 return messages[number:]
             if not self._answers:
-                self._server.turn.add(self)
+                at_once = self._server.turn.add(self)
             self._answers.append(answer)
             cast(Any, self._parser).message_consumed()
         self._server.heads.pop(self, None)
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        if at_once:
+            self.flush()
         return []
 
     def _make_request(self, message: RawRequestMessage, payload: StreamReader, data: bytes | None) -> web.BaseRequest:

@@ -123,11 +123,13 @@ class Peer:
             return False
         if message[0] is not TEXT:
             return self._take_control(message)
-        session = self.session
+        session, at_once = self.session, False
         if not self._is_taking:
             self._is_taking = True  # until `flush`
-            self._turn.add(self)
+            at_once = self._turn.add(self)
         session.receive(message[1])
+        if at_once:
+            self._flush_at_once()
         if session.feed.unsent > BATCH:
             self._is_held = True  # until these are sent: what comes after waits as it came
         return session.close_code is None  # or `run` has it too, and closes
@@ -142,6 +144,14 @@ class Peer:
                 self._outlet.transport.write(data)
                 self._outlet.passes(len(data))
         return is_taken
+
+    def _flush_at_once(self) -> None:
+        """Send what was answered, or, where there is more to it, do so at the end of the turn."""
+        if self._progress is None and not self._is_due and self.session.write_answers():
+            self._is_heard = True
+            self._is_taking = False
+        else:
+            self._turn.add(self)
 
     def flush(self) -> None:
         """Send what was answered."""
