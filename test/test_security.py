@@ -14,11 +14,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 import requests
+from websockets.asyncio.client import connect as connect_alone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -26,7 +28,7 @@ import webshoes as ws
 from webshoes.log import REFUSALS
 
 from .conftest import TIMEOUT, OpenPeer, Peer, Serve, exchange
-from .faces import dial, frame, read_head, until, upgrade
+from .faces import dial, frame, read_head, run_apart, until, upgrade
 from .test_events import is_quiet
 from .test_tls import Certificates
 
@@ -1074,9 +1076,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.mark.parametrize('as_context', [True, False])
-def test_origins_and_logins_over_tls(
-    new_desk: NewDesk, open_peer: OpenPeer, certificates: Certificates, as_context: bool
-) -> None:
+def test_origins_and_logins_over_tls(new_desk: NewDesk, certificates: Certificates, as_context: bool) -> None:
     """Over https and wss the same rules hold, whether TLS is given as a context or as two paths."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(*certificates.paths)
@@ -1091,11 +1091,24 @@ def test_origins_and_logins_over_tls(
             answer = session.get(f'{desk.wsa.url}/cmd/who', headers={**login, 'Origin': origin}, **trust)
             assert answer.status_code == status
         assert session.get(f'{desk.wsa.url}/cmd/who', **trust).status_code == 401
-    peer = open_peer(desk.wsa, ssl=trusting, origin=desk.wsa.url, subprotocols=['webshoes', TOKEN])
-    assert (peer.ask({'cmd': 'cmd/who'})['r'], peer.connection.subprotocol) == ('ann', 'webshoes')
-    assert refused(desk.wsa, ssl=trusting, origin=EVIL).status_code == 403
-    assert refused(desk.wsa, ssl=trusting).status_code == 401
-    assert close_of(open_peer(desk.wsa, ssl=trusting, origin=desk.wsa.url))[0] == 4401
+    own: Any = desk.wsa.url
+    dial_in = partial(connect_alone, own.replace('http', 'ws', 1), ssl=trusting)
+
+    async def shake_hands() -> None:  # with a client of one thread: two at once on one TLS connection may hang
+        async with dial_in(origin=own, subprotocols=cast(Any, ['webshoes', TOKEN])) as connection:
+            await connection.send(json.dumps({'cmd': 'cmd/who'}))
+            assert (json.loads(await connection.recv())['r'], connection.subprotocol) == ('ann', 'webshoes')
+        for origin, status in (EVIL, 403), (None, 401):
+            with pytest.raises(InvalidStatus) as refusal:
+                await dial_in(origin=cast(Any, origin))
+            assert refusal.value.response.status_code == status
+        async with dial_in(origin=own) as connection:
+            with pytest.raises(ConnectionClosed) as closed:
+                await connection.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+
+    run_apart(shake_hands())
 
 
 def test_an_auth_that_gives_false(serve: Serve) -> None:
