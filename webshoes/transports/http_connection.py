@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import EMPTY_PAYLOAD, BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
-from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
-from webshoes.headers import CHARSETS, JSON
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet
 from webshoes.transports import http_lane
+from webshoes.transports.refusals import raw, refused
+from webshoes.transports.request import Request
 from webshoes.transports.upgraded import Upgraded
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -29,51 +27,6 @@ AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
-
-
-class Request(web.BaseRequest):
-    """A request whose forms are read in charsets that are sent, each part of them."""
-
-    _was_counted = False  # among those over a limit
-    whole: bytes | None = None  # the body, where it was read before this was made
-
-    async def read(self) -> bytes:
-        """The body."""
-        if self.whole is not None:
-            return self.whole
-        with self._counted():
-            return await super().read()
-
-    async def post(self) -> Any:
-        """The fields of a form."""
-        with self._counted():
-            return await super().post()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count a body that is over a limit, once: `post` may read it by `read`."""
-        try:
-            yield
-        except web.HTTPRequestEntityTooLarge as exc:
-            if not self._was_counted:
-                self._was_counted = True
-                limit = 'max_fields' if 'form fields' in (exc.text or '') else 'max_body_size'
-                cast(HttpConnection, self.protocol).meter.met(limit)
-            raise
-
-    async def multipart(self) -> MultipartReader:
-        """The parts of the body."""
-        reader = await super().multipart()
-        reader.part_reader_cls = _Part
-        return reader
-
-
-class _Part(BodyPartReader):
-    def get_charset(self, default: str) -> str:
-        charset = super().get_charset(default)
-        if charset.lower() not in CHARSETS:
-            raise ValueError(f'a part in the charset {charset[:40]!r}')
-        return charset
 
 
 class HttpConnections(web.Server):
@@ -171,7 +124,7 @@ class HttpConnection(web.RequestHandler):
         self._address = str(peer[0]) if peer else ''
         refusal = self._server.refusal(self._address)
         if refusal is not None:
-            known.write(_raw(refusal))
+            known.write(raw(refusal))
             known.close()
             return
         super().connection_made(transport)
@@ -259,8 +212,8 @@ class HttpConnection(web.RequestHandler):
         tail, self._message_tail = self._message_tail, b''
         super().set_parser(parser, data_received_cb)
         http_lane.let_go(self)
-        if self._known is not None:
-            self._frames = Upgraded(self, self._known, parser.feed_data, tail)
+        assert self._known is not None  # or nothing had been read
+        self._frames = Upgraded(self, self._known, parser.feed_data, tail)
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
         """Have the bytes of frames that come from here on taken by `run(take, data)`."""
@@ -316,7 +269,7 @@ class HttpConnection(web.RequestHandler):
         """The head of a request took too long."""
         self._server.heads.pop(self, None)
         if self._known is not None and self.received:
-            self._known.write(_raw(Error(408, 'The request took too long to come')))
+            self._known.write(raw(Error(408, 'The request took too long to come')))
         self.force_close()
 
     def give_up_body(self) -> None:
@@ -364,22 +317,3 @@ class HttpConnection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             return refused(Error(431, 'The request line or a header is too long'))
         return refused(Error(400, 'Not an HTTP request'))
-
-
-def _raw(error: Error) -> bytes:
-    """A refusal to a connection on which nothing is served."""
-    body = codec.error(error)
-    head = [f'HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}', *(f'{name}: {JSON[name]}' for name in JSON)]
-    return '\r\n'.join([*head, f'Content-Length: {len(body)}', 'Connection: close', '', '']).encode() + body
-
-
-def answer(error: Error) -> web.Response:
-    """An error, on a connection that goes on."""
-    return web.Response(status=error.code, body=codec.error(error), headers=JSON)
-
-
-def refused(error: Error) -> web.Response:
-    """An error that ends its connection."""
-    response = answer(error)
-    response.force_close()
-    return response

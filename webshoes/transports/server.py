@@ -14,7 +14,9 @@ from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import log
 from webshoes.outlet import end, waiting_in
-from webshoes.transports.http_connection import HttpConnection, HttpConnections, Request, answer, refused
+from webshoes.transports.http_connection import HttpConnection, HttpConnections
+from webshoes.transports.refusals import answer, refused
+from webshoes.transports.request import Request
 
 TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
 POLL = 0.01  # seconds between two looks at whether the handlers are done
