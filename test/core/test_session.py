@@ -628,6 +628,26 @@ def test_room_comes_back(peer: Peer) -> None:
         assert not feed.outbox
 
 
+class Gone:
+    """A transport's way that was closed a moment ago."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self.error = error
+
+    def write(self, data: bytes) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize('error', [RuntimeError, AttributeError])
+def test_answers_to_who_has_gone(peer: Peer, error: type[Exception]) -> None:
+    """An answer to a connection that is gone, as uvloop or asyncio tells it, is lost, and no more are written."""
+    feed = peer.session.feed
+    feed.way = Gone(error)
+    peer.session.receive(b'{"ping":1}')
+    assert peer.session.write_answers()
+    assert (feed.way, feed.outbox, feed.unsent) == (None, [], 0)
+
+
 def test_answers_that_wait_hold_what_they_are(peer: Peer) -> None:
     """Answers that nobody takes hold no more memory than their bytes, and a little each."""
     call = codec.encode({'cmd': 'cmd/echo', 'q': {'a': 1}, 'tid': 7})
