@@ -645,7 +645,7 @@ def test_answers_to_who_has_gone(peer: Peer, error: type[Exception]) -> None:
     feed.way = Gone(error)
     peer.session.receive(b'{"ping":1}')
     assert peer.session.write_answers()
-    assert (feed.way, feed.outbox, feed.unsent) == (None, [], 0)
+    assert [feed.way, feed.outbox, feed.unsent] == [None, [], 0]
 
 
 def test_answers_that_wait_hold_what_they_are(peer: Peer) -> None:
