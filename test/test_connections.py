@@ -17,6 +17,7 @@ import requests
 from websockets.exceptions import ConnectionClosed
 
 import webshoes as ws
+from webshoes.core.feed import BATCH
 
 from .conftest import TIMEOUT, OpenPeer, Serve
 from .faces import Push, dial, frame, open_stalled, read_frame, until
@@ -328,7 +329,10 @@ def test_a_subscription_that_is_refused(serve: Serve, open_peer: OpenPeer) -> No
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
 def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
-    """A client that reads nothing costs its transport's high-water mark; the others get every version meanwhile."""
+    """A client that reads nothing costs its transport's high-water mark, and the write that went past it.
+
+    The others get every version meanwhile.
+    """
     wsa, burst, total = serve(loop=loop, limits=ws.Limits(history=100)), 100, 3000
     peers = [open_peer(wsa) for _ in range(3)]
     for peer in peers:
@@ -342,7 +346,7 @@ def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: st
                 wsa.triggerEvent('heat', [n, BIG[:1000]])
             for peer in peers:
                 assert [ver for ver, _ in pushes(peer, burst)] == list(range(first + 1, first + burst + 1))
-        assert conn.buffered <= ws.Limits().send_buffer + 2000
+        assert conn.buffered <= ws.Limits().send_buffer + BATCH
         (standing,) = conn.subscriptions
         assert (standing.ver + standing.lag, standing.lag > 2 * burst) == (total, True)
         received = read_stalled(stalled, total)
