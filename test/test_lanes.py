@@ -1107,8 +1107,7 @@ SCRIPTS: dict[str, Script] = {
     'merged': [frame({'do': f'three/{name}', 'tid': 1}) for name in ('tell', 'list', 'dict', 'None', 'Bag', 'str')],
     'no messages': [part for text in TEXTS for part in (raw_frame(text), call('tell'))],
     'binary': [call('tell'), raw_frame(b'{"cmd": "cmd/tell"}', 0x82), call('tell', tid=1), raw_frame(b'', 0x82)],
-    # No call that waits: its answer comes when it is ready, before or after the pongs of that moment.
-    'pings': [PING, call('tell'), PING, PING, call('dict', tid=1), PING, call('dict'), PING, call('tell'), PING],
+    'pings': [PING, call('tell'), PING, PING, call('later', tid=1), PING, call('later'), PING, call('tell'), PING],
     'pongs': [PONG, call('tell'), PONG, call('later'), PONG, call('tell'), call('tell', tid=1), PONG],
     'pieces': [raw_frame(call('tell')[6:][:9], 1), PING, raw_frame(call('tell')[6:][9:], 0x80), call('tell')],
     'batch': [frame([{'cmd': 'cmd/tell', 'tid': 1}, 7, {'cmd': 'cmd/failure', 'tid': 2}, [], {'ping': 1}, {}])] * 2,
