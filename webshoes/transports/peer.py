@@ -135,7 +135,7 @@ class Peer:
         return session.close_code is None  # or `run` has it too, and closes
 
     def _take_control(self, message: Any) -> bool:
-        is_ahead = self._is_taking or self.session.is_behind or self._outlet.is_blocked
+        is_ahead = self.session.is_behind or self._outlet.is_blocked
         is_taken = message[0] is PONG or (message[0] is PING and not is_ahead)
         if is_taken:
             self._is_heard = True
