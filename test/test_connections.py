@@ -17,7 +17,6 @@ import requests
 from websockets.exceptions import ConnectionClosed
 
 import webshoes as ws
-from webshoes.core.feed import BATCH
 
 from .conftest import TIMEOUT, OpenPeer, Serve
 from .faces import Push, dial, frame, open_stalled, read_frame, until
@@ -329,10 +328,7 @@ def test_a_subscription_that_is_refused(serve: Serve, open_peer: OpenPeer) -> No
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
 def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: str) -> None:
-    """A client that reads nothing costs its transport's high-water mark, and the write that went past it.
-
-    The others get every version meanwhile.
-    """
+    """A client that reads nothing costs its buffer; the others get every version meanwhile."""
     wsa, burst, total = serve(loop=loop, limits=ws.Limits(history=100)), 100, 3000
     peers = [open_peer(wsa) for _ in range(3)]
     for peer in peers:
@@ -346,13 +342,33 @@ def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: st
                 wsa.triggerEvent('heat', [n, BIG[:1000]])
             for peer in peers:
                 assert [ver for ver, _ in pushes(peer, burst)] == list(range(first + 1, first + burst + 1))
-        assert conn.buffered <= ws.Limits().send_buffer + BATCH
+        assert conn.buffered <= ws.Limits().send_buffer
         (standing,) = conn.subscriptions
         assert (standing.ver + standing.lag, standing.lag > 2 * burst) == (total, True)
         received = read_stalled(stalled, total)
     covered = [ver for push in received for ver in range(push.get('from') or push['ver'], push['ver'] + 1)]
     assert covered == list(range(1, total + 1))
     assert [push['ver'] for push in received[-burst:]] == list(range(total - burst + 1, total + 1))
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+@pytest.mark.parametrize('send_buffer', [ws.Limits().send_buffer, 20_000])
+def test_what_a_stalled_client_costs_in_bursts(serve: Serve, open_peer: OpenPeer, send_buffer: int, loop: str) -> None:
+    """Versions that are triggered together are written together, and to who reads nothing no more than its buffer."""
+
+    def burst(ctx: ws.Context, q: Any) -> Any:
+        for _ in range(50):
+            ctx.wsa.triggerEvent('heat', BIG[:1000])
+        return max(conn.buffered for conn in ctx.wsa.connections)
+
+    wsa = serve({'burst': burst}, loop=loop, limits=ws.Limits(send_buffer=send_buffer))
+    peer = open_peer(wsa)
+    with open_stalled(wsa) as stalled:
+        stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
+        until(lambda: wsa.subscribers('heat'))
+        waiting = [peer.ask({'cmd': 'cmd/burst', 'tid': n})['r'] for n in range(100)]
+        assert send_buffer // 2 < max(waiting) <= send_buffer
+        assert read_stalled(stalled, 5000)[-1]['ver'] == 5000
 
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])

@@ -26,9 +26,9 @@ def test_few_send_at_once() -> None:
         turn, flushed = Turn(), list[Sender]()
         one, other = Sender(flushed), Sender(flushed)
         for _ in range(2):
-            assert turn.add(one)
-            assert turn.add(other)
-            assert not turn.add(other)
+            assert not turn.defer(one)
+            assert not turn.defer(other)
+            assert turn.defer(other)
             assert flushed == []
             await asyncio.sleep(0)
             assert flushed == [other]
@@ -43,10 +43,10 @@ def test_many_send_together() -> None:
     async def run() -> None:
         turn, flushed = Turn(), list[Sender]()
         senders = [Sender(flushed) for _ in range(MANY)]
-        for is_small, count in ((True, MANY), (False, MANY), (False, MANY - 1), (True, 1)):
-            assert [turn.add(sender) for sender in senders[:count]] == [is_small] * count
+        for is_deferred, count in ((False, MANY), (True, MANY), (True, MANY - 1), (False, 1)):
+            assert [turn.defer(sender) for sender in senders[:count]] == [is_deferred] * count
             await asyncio.sleep(0)
-            assert flushed == ([] if is_small else senders[:count])
+            assert flushed == (senders[:count] if is_deferred else [])
             flushed.clear()
 
     run_apart(run())
@@ -60,10 +60,10 @@ def test_end_of_a_turn_is_told() -> None:
         ends: list[list[Sender]] = []
         turn, sender = Turn(lambda: ends.append([*flushed])), Sender(flushed)
         for _ in range(2):
-            turn.add(sender)
+            turn.defer(sender)
         await asyncio.sleep(0)
         assert ends == [[sender]]
-        turn.add(sender)
+        turn.defer(sender)
         await asyncio.sleep(0)
         assert len(ends) == 2
 

@@ -24,15 +24,22 @@ class Fanout:
         store: whose changes are fanned out.
         loop: where the connections live.
         audiences: who lives there.
+        limit: bytes that may be written to a connection in one go.
         before: has all that was answered sent, and stalls looked for.
     """
 
     def __init__(
-        self, store: Store, loop: asyncio.AbstractEventLoop, audiences: Audiences, before: Callable[[], None]
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        audiences: Audiences,
+        limit: int,
+        before: Callable[[], None],
     ) -> None:
         self._store = store
         self._loop = loop
         self._audiences = audiences
+        self._limit = limit
         self._before = before
         self._wakes: deque[Callable[[], None]] = deque()
         self._left: deque[Spread] = deque()
@@ -74,7 +81,7 @@ class Fanout:
         for name, versions in self._store.take_news():
             audience = self._audiences.of(name)
             if audience is not None:  # or nobody listens on this loop, but on that of a run that was given up
-                self._left.append(Spread(versions, audience))
+                self._left.append(Spread(versions, audience, self._limit))
         self._tell_first()
 
     def _tell_first(self) -> None:

@@ -113,8 +113,12 @@ class Turn:
         self._early = 0  # who have sent at once
         self._last: Flushes | None = None  # of these
 
-    def add(self, sender: Flushes) -> bool:
-        """Have somebody flushed at the end, or say that it had better do it at once: its first answer of a few."""
+    def defer(self, sender: Flushes) -> bool:
+        """Have somebody flushed at the end, unless it had better do it at once: its first answer of a few.
+
+        Returns:
+            Whether it is deferred.
+        """
         due = self._due
         if not due and not self._early:
             begin = self._begin  # a call of what is local is quicker
@@ -122,9 +126,9 @@ class Turn:
         if self._is_small and self._last is not sender:
             self._early += 1
             self._last = sender
-            return True
+            return False
         due.append(sender)
-        return False
+        return True
 
     def end(self) -> None:
         """Have them do it now."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
 LOOKS = 4  # how often within `stall_timeout` it is looked at
+HEADROOM = 64 * 1024  # bytes at most
 TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_bytes
 
 
@@ -48,12 +49,17 @@ class HasOutlet(Protocol):
         """How many bytes of frames came since this was last asked to go on."""
 
 
+def headroom(send_buffer: int) -> int:
+    """Bytes of a connection's buffer that are kept for what is written to many at once, with no look at each."""
+    return min(HEADROOM, send_buffer // 4)
+
+
 class Outlet:
     """One connection's way out. Its protocol tells it what asyncio tells a protocol (`pause`, `resume`, `lose`).
 
     Args:
         transport: what bytes are written to, by the sender.
-        high: bytes that may wait in the transport.
+        send_buffer: bytes that may wait in the transport; what is written with no look at it is at most its headroom.
         sender: who sends.
         stalls: watches whether the peer takes anything.
     """
@@ -70,7 +76,8 @@ class Outlet:
         'transport',
     )
 
-    def __init__(self, transport: asyncio.WriteTransport, high: int, sender: Sender, stalls: Stalls) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, send_buffer: int, sender: Sender, stalls: Stalls) -> None:
+        high = send_buffer - headroom(send_buffer)
         transport.set_write_buffer_limits(high=high)
         _keep_kernel_queue_short(transport)
         self.transport = transport

@@ -31,7 +31,7 @@ from webshoes.fanout import Fanout
 from webshoes.guard import Guard
 from webshoes.log import Journal, log
 from webshoes.loops import Turn, spawner
-from webshoes.outlet import Stalls
+from webshoes.outlet import Stalls, headroom
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
@@ -97,7 +97,7 @@ class Run:
         )
         spawn, stalls, audiences = spawner(loop), Stalls(parts.limits.stall_timeout), Audiences()
         turn = Turn(stalls.look_at_all)
-        fanout = Fanout(parts.store, loop, audiences, turn.end)
+        fanout = Fanout(parts.store, loop, audiences, headroom(parts.limits.send_buffer), turn.end)
         guard = Guard(parts.access, parts.auth, dispatcher, parts.meter, parts.journal)
         services = Services(
             dispatcher=dispatcher,

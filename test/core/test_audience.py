@@ -150,7 +150,7 @@ class Crowd(RuleBasedStateMachine):
         if not self.spreads:
             for name, versions in self.house.store.take_news():
                 if (audience := self.audience(name)) is not None:
-                    self.spreads.append(Spread(versions, audience))
+                    self.spreads.append(Spread(versions, audience, BATCH))
         elif self.spreads[0].send(count):
             self.spreads.popleft()
 
@@ -335,7 +335,7 @@ def spread(house: House) -> list[bool]:
     for name, versions in house.store.take_news():
         audience = house.services.audiences.of(name)
         assert audience is not None
-        news = Spread(versions, audience)
+        news = Spread(versions, audience, BATCH)
         found.append(bool(audience.apart))
         while not news.send(1):
             pass

@@ -45,7 +45,11 @@ PARTS = {
     'webshoes.transports.http_lane': {'webshoes.transports.http_connection'},
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},
     'webshoes.transports.peer': {'webshoes.transports.websocket'},
-    'webshoes.transports.refusals': {'webshoes.transports.http_connection', 'webshoes.transports.server'},
+    'webshoes.transports.refusals': {
+        'webshoes.transports.http_connection',
+        'webshoes.transports.server',
+        'webshoes.transports.websocket',
+    },
     'webshoes.transports.request': {'webshoes.transports.http_connection', 'webshoes.transports.server'},
     'webshoes.transports.upgraded': {'webshoes.transports.http_connection'},
 }  # of faces, and who may import each

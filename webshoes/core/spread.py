@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from webshoes.core import frames
 from webshoes.core.audience import Audience, Row
 from webshoes.core.events import Version
-from webshoes.core.feed import BATCH
 
 
 class Spread:
@@ -16,12 +15,14 @@ class Spread:
     Args:
         versions: they, in order, without a gap.
         audience: who may lack them. Another spread to it begins when this has ended.
+        limit: bytes that may be written to one of them in one go.
     """
 
-    __slots__ = ('_apart', '_newest', '_rows', '_versions')
+    __slots__ = ('_apart', '_limit', '_newest', '_rows', '_versions')
 
-    def __init__(self, versions: Sequence[Version], audience: Audience) -> None:
+    def __init__(self, versions: Sequence[Version], audience: Audience, limit: int) -> None:
         self._versions = versions
+        self._limit = limit
         self._newest = versions[-1].ver
         before, audience.ver = audience.ver, max(self._newest, audience.ver)
         self._rows: list[Row] = []
@@ -68,4 +69,4 @@ class Spread:
             total += len(header) + size + len(tail)
             before = tail
         parts.append(before)
-        return (parts, total) if total <= BATCH else ([], 0)
+        return (parts, total) if total <= self._limit else ([], 0)

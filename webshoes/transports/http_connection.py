@@ -162,7 +162,7 @@ class HttpConnection(web.RequestHandler):
 
     def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
-        serve, waiter, at_once = self._server.at_once, self._waiter, False
+        serve, waiter, is_deferred = self._server.at_once, self._waiter, True
         is_waiting = not self._request_count or (waiter is not None and not waiter.done())
         if serve is None or not is_waiting or self._messages or self.writing_paused:
             return messages
@@ -175,12 +175,12 @@ class HttpConnection(web.RequestHandler):
                 self.flush()  # before what is answered later
                 return messages[number:]
             if not self._answers:
-                at_once = self._server.turn.add(self)
+                is_deferred = self._server.turn.defer(self)
             self._answers.append(answer)
             cast(Any, self._parser).message_consumed()
         self._server.heads.pop(self, None)
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
-        if at_once:
+        if not is_deferred:
             self.flush()
         return []
 

@@ -119,19 +119,17 @@ class Peer:
 
     def _take(self, message: Any) -> bool:
         """Take a message where its bytes arrive, unless something is to be waited for."""
-        if self._is_held:
+        session, is_deferred = self.session, True
+        if self._is_held or session.feed.unsent > BATCH:  # which are sent first: what comes now waits as it came
             return False
         if message[0] is not TEXT:
             return self._take_control(message)
-        session, at_once = self.session, False
         if not self._is_taking:
             self._is_taking = True  # until `flush`
-            at_once = self._turn.add(self)
+            is_deferred = self._turn.defer(self)
         session.receive(message[1])
-        if at_once:
+        if not is_deferred:
             self._flush_at_once()
-        if session.feed.unsent > BATCH:
-            self._is_held = True  # until these are sent: what comes after waits as it came
         return session.close_code is None  # or `run` has it too, and closes
 
     def _take_control(self, message: Any) -> bool:
@@ -146,20 +144,18 @@ class Peer:
         return is_taken
 
     def _flush_at_once(self) -> None:
-        """Send what was answered, or, where there is more to it, do so at the end of the turn."""
-        if self._progress is None and not self._is_due and self.session.write_answers():
+        """Send what was answered, or, where handlers are to be called for it, do so at the end of the turn."""
+        if self._progress is not None or self._is_due or not self.session.write_answers():
+            self._turn.defer(self)
+        else:
             self._is_heard = True
             self._is_taking = False
-        else:
-            self._turn.add(self)
 
     def flush(self) -> None:
         """Send what was answered."""
         self._is_heard = True
         self._is_taking = False
-        if self._progress is None and not self._is_due and self.session.write_answers():
-            self._is_held = self._is_resting
-        else:
+        if self._progress is not None or self._is_due or not self.session.write_answers():
             self.wake()
 
     async def first_text(self) -> bytes | None:

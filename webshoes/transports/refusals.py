@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -11,9 +12,9 @@ from webshoes.core.errors import Error
 from webshoes.headers import JSON
 
 
-def answer(error: Error) -> web.Response:
-    """An error, on a connection that goes on."""
-    return web.Response(status=error.code, body=codec.error(error), headers=JSON)
+def answer(error: Error, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An error, with these headers too, on a connection that goes on."""
+    return web.Response(status=error.code, body=codec.error(error), headers={**JSON, **(headers or {})})
 
 
 def refused(error: Error) -> web.Response:

@@ -18,12 +18,13 @@ from webshoes.core.errors import Error
 from webshoes.core.services import Services
 from webshoes.core.session import Session
 from webshoes.guard import Guard, asking_of
-from webshoes.headers import HEADERS, JSON
+from webshoes.headers import HEADERS
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Stalls
 from webshoes.transports.lane import IS_OPEN, FastLane, SlowLane
 from webshoes.transports.peer import Peer
+from webshoes.transports.refusals import answer
 
 LOGIN_CLOSES = {401: 4401, 403: 4403}
 
@@ -126,10 +127,8 @@ class WebSockets:
         return ws
 
     def _refused(self, error: Error) -> web.StreamResponse:
-        headers = {**JSON, **(self._guard.challenge if error.code == 401 else {})}
-        if error.code == 400:
-            headers['Sec-WebSocket-Version'] = '13'  # RFC 6455 section 4.2.2
-        return web.Response(status=error.code, body=codec.error(error), headers=headers)
+        headers = {400: {'Sec-WebSocket-Version': '13'}, 401: self._guard.challenge}  # RFC 6455 section 4.2.2
+        return answer(error, headers.get(error.code))
 
     async def _login(self, ctx: Context) -> Error | None:
         """Why the handshake is refused, if it is."""
