@@ -57,7 +57,8 @@ class Peer:
     Args:
         name: as the tables have it; `servers/on_<name>.py` is its program.
         requires: what pip installs for it; for this checkout, what it asks for itself.
-        has_http, has_websocket: whether it is measured there.
+        has_http: whether it is measured there.
+        has_calls: whether it is measured over WebSocket, and not in fan-outs alone.
         has_loops: whether it can be run on plain asyncio too.
         has_uid: whether a push tells each subscriber's own uid.
         path: of its WebSocket.
@@ -67,7 +68,7 @@ class Peer:
     name: str
     requires: tuple[str, ...] = ()
     has_http: bool = True
-    has_websocket: bool = True
+    has_calls: bool = True
     has_loops: bool = False
     has_uid: bool = True
     path: str = '/ws'
@@ -111,4 +112,5 @@ PEERS = (
     Peer('tornado', ('tornado', 'uvloop', 'msgspec')),
     Peer('websockets', ('websockets', 'uvloop', 'msgspec'), has_http=False, has_loops=True, has_uid=False),
     Peer('picows', ('picows', 'uvloop', 'msgspec'), has_http=False, has_loops=True),
+    Peer('bound', ('uvloop', 'msgspec'), has_http=False, has_calls=False),
 )

@@ -221,6 +221,11 @@ def has_http(peer: Peer) -> bool:
 
 def has_websocket(peer: Peer) -> bool:
     """Whether it is measured over WebSocket."""
+    return has_events(peer) and peer.has_calls
+
+
+def has_events(peer: Peer) -> bool:
+    """Whether it is measured in fan-outs."""
     return peer is not THREADMSG
 
 
@@ -237,18 +242,18 @@ MAIN = (
         calls(IN_FLIGHT, '--loop', 'asyncio'),
         lambda peer: peer.has_loops,
     ),
-    Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_websocket),
-    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_websocket, every=2),
+    Workload('fan100', 'fan-out to 100, event by event', A_CPU_SECOND, fan_out(100), has_events),
+    Workload('fan1000', 'fan-out to 1,000, event by event', A_CPU_SECOND, fan_out(1000), has_events, every=2),
     Workload(
         'fan5000',
         'fan-out to 5,000, event by event',
         A_CPU_SECOND,
         fan_out(5000),
-        has_websocket,
+        has_events,
         every=2,
         is_quick=False,
     ),
-    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_websocket, every=2),
+    Workload('burst', 'fan-out to 1,000, bursts of 80', A_CPU_SECOND, fan_out(1000, 80), has_events, every=2),
     Workload(
         'triggers', 'triggers from another thread', A_CPU_SECOND, triggers, lambda p: p.name in TRIGGERERS, 'threadmsg'
     ),

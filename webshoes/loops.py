@@ -120,13 +120,14 @@ class Turn:
             Whether it is deferred.
         """
         due = self._due
-        if not due and not self._early:
-            begin = self._begin  # a call of what is local is quicker
-            begin()
-        if self._is_small and self._last is not sender:
-            self._early += 1
-            self._last = sender
-            return False
+        if not due:
+            if not self._early:
+                begin = self._begin  # a call of what is local is quicker
+                begin()
+            if self._is_small and self._last is not sender:
+                self._early += 1
+                self._last = sender
+                return False
         due.append(sender)
         return True
 
