@@ -55,7 +55,7 @@ class Version(Struct, frozen=True, gc=False):
     @property
     def mark(self) -> bytes:
         """The version and the time as they stand in a push."""
-        return b',"ver":%d,"t":%b' % (self.ver, codec.encode(self.t))
+        return b',"ver":%d,"t":%a' % (self.ver, self.t)
 
 
 class Push(Struct, frozen=True):
@@ -294,9 +294,9 @@ class Store:
 
     def _trim(self, event: _Event) -> None:
         log = event.log
-        while len(log) > 1:
+        while (count := len(log)) > 1:
             oldest = log[0]
-            if len(log) > event.history:
+            if count > event.history:
                 limit = 'history'
             elif log[-1].end - oldest.end + len(oldest.data) > self._history_bytes:
                 limit = 'history_bytes'
