@@ -25,9 +25,9 @@ from .faces import dial, frame, read_head, upgrade
 CALL = {'cmd': 'cmd/add', 'tid': 7, 'q': {'a': 1, 'b': 2}}
 TOOL = 4  # of those that `sys.monitoring` leaves to anybody
 BUDGET = {
-    (3, 11): {'uvloop': ((12, 26, 537), (12, 27, 528)), 'asyncio': ((18, 36, 664), (18, 37, 655))},
-    (3, 12): {'uvloop': ((12, 26, 501), (12, 27, 491)), 'asyncio': ((18, 36, 618), (18, 37, 608))},
-    (3, 13): {'uvloop': ((12, 26, 503), (12, 27, 494)), 'asyncio': ((18, 36, 626), (18, 37, 617))},
+    (3, 11): {'uvloop': ((12, 26, 541), (12, 27, 532)), 'asyncio': ((18, 36, 668), (18, 37, 659))},
+    (3, 12): {'uvloop': ((12, 26, 505), (12, 27, 495)), 'asyncio': ((18, 36, 622), (18, 37, 612))},
+    (3, 13): {'uvloop': ((12, 26, 504), (12, 27, 495)), 'asyncio': ((18, 36, 627), (18, 37, 618))},
 }  # Python's functions, all calls, bytecodes, of a call that is alone in a turn of the loop, and of the first of many
 HELD = {
     (3, 11): 4706,

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 import webshoes as ws
 
 from .conftest import TIMEOUT, OpenPeer, Serve
-from .faces import Push, dial, frame, open_stalled, read_frame, until
+from .faces import Push, dial, frame, open_stalled, read_frame, read_message, until
 from .test_events import is_quiet, pushes, read_until
 
 BIG = 'x' * 100_000
@@ -353,7 +353,10 @@ def test_what_a_stalled_client_costs(serve: Serve, open_peer: OpenPeer, loop: st
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
 @pytest.mark.parametrize('send_buffer', [ws.Limits().send_buffer, 20_000])
-def test_what_a_stalled_client_costs_in_bursts(serve: Serve, open_peer: OpenPeer, send_buffer: int, loop: str) -> None:
+@pytest.mark.parametrize('uids', [1, 100])
+def test_what_a_stalled_client_costs_in_bursts(
+    serve: Serve, open_peer: OpenPeer, uids: int, send_buffer: int, loop: str
+) -> None:
     """Versions that are triggered together are written together, and to who reads nothing no more than its buffer."""
 
     def burst(ctx: ws.Context, q: Any) -> Any:
@@ -364,11 +367,27 @@ def test_what_a_stalled_client_costs_in_bursts(serve: Serve, open_peer: OpenPeer
     wsa = serve({'burst': burst}, loop=loop, limits=ws.Limits(send_buffer=send_buffer))
     peer = open_peer(wsa)
     with open_stalled(wsa) as stalled:
-        stalled.sendall(frame({'evt': 'heat', 'uid': 'slow'}))
-        until(lambda: wsa.subscribers('heat'))
+        stalled.sendall(b''.join(frame({'evt': 'heat', 'uid': f'slow{n:03}'}) for n in range(uids)))
+        until(lambda: wsa.connections and len(wsa.connections[-1].subscriptions) == uids)
         waiting = [peer.ask({'cmd': 'cmd/burst', 'tid': n})['r'] for n in range(100)]
         assert send_buffer // 2 < max(waiting) <= send_buffer
         assert read_stalled(stalled, 5000)[-1]['ver'] == 5000
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+@pytest.mark.parametrize('send_buffer', [ws.Limits().send_buffer, 20_000])
+def test_what_answers_that_are_not_taken_cost(serve: Serve, open_peer: OpenPeer, send_buffer: int, loop: str) -> None:
+    """Who calls and reads nothing is answered as far as its buffer has room, and gets the rest when it reads."""
+    count, functions = 100, {'large': lambda ctx, q: BIG[:2000]}
+    wsa = serve(functions, loop=loop, limits=ws.Limits(send_buffer=send_buffer))
+    wsa.command('cmd/waiting')(lambda ctx, q: max(conn.buffered for conn in ctx.wsa.connections))
+    peer = open_peer(wsa)
+    with open_stalled(wsa) as stalled, stalled.makefile('rb') as stream:
+        for _ in range(4):
+            stalled.sendall(frame([{'cmd': 'cmd/large'}] * count))
+        waiting = [peer.ask({'cmd': 'cmd/waiting', 'tid': n})['r'] for n in range(200)]
+        assert send_buffer // 2 < max(waiting) <= send_buffer
+        assert [read_message(stream)['r'] for _ in range(4 * count)] == [BIG[:2000]] * (4 * count)
 
 
 @pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])

@@ -24,14 +24,15 @@ def test_few_send_at_once() -> None:
 
     async def run() -> None:
         turn, flushed = Turn(), list[Sender]()
-        one, other = Sender(flushed), Sender(flushed)
+        one, other, third = Sender(flushed), Sender(flushed), Sender(flushed)
         for _ in range(2):
             assert not turn.defer(one)
             assert not turn.defer(other)
             assert turn.defer(other)
+            assert turn.defer(third)
             assert flushed == []
             await asyncio.sleep(0)
-            assert flushed == [other]
+            assert flushed == [other, third]
             flushed.clear()
 
     run_apart(run())

@@ -114,7 +114,9 @@ class Turn:
         self._last: Flushes | None = None  # of these
 
     def defer(self, sender: Flushes) -> bool:
-        """Have somebody flushed at the end, unless it had better do it at once: its first answer of a few.
+        """Have somebody flushed at the end, unless it had better do it at once: its first answer, of a few.
+
+        Where somebody is deferred, all are who come later in the turn.
 
         Returns:
             Whether it is deferred.

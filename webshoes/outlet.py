@@ -11,9 +11,10 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Protocol
 
+from webshoes.core.feed import headroom
+
 NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
 LOOKS = 4  # how often within `stall_timeout` it is looked at
-HEADROOM = 64 * 1024  # bytes at most
 TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_bytes
 
 
@@ -49,17 +50,12 @@ class HasOutlet(Protocol):
         """How many bytes of frames came since this was last asked to go on."""
 
 
-def headroom(send_buffer: int) -> int:
-    """Bytes of a connection's buffer that are kept for what is written to many at once, with no look at each."""
-    return min(HEADROOM, send_buffer // 4)
-
-
 class Outlet:
     """One connection's way out. Its protocol tells it what asyncio tells a protocol (`pause`, `resume`, `lose`).
 
     Args:
         transport: what bytes are written to, by the sender.
-        send_buffer: bytes that may wait in the transport; what is written with no look at it is at most its headroom.
+        send_buffer: bytes that may wait in the transport; its `headroom` is kept free.
         sender: who sends.
         stalls: watches whether the peer takes anything.
     """

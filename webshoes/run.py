@@ -21,6 +21,7 @@ from webshoes.core.connection import Connection
 from webshoes.core.context import MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher
 from webshoes.core.events import Store
+from webshoes.core.feed import headroom
 from webshoes.core.handler import Function
 from webshoes.core.hooks import Hooks, Teller
 from webshoes.core.limits import Limits
@@ -31,7 +32,7 @@ from webshoes.fanout import Fanout
 from webshoes.guard import Guard
 from webshoes.log import Journal, log
 from webshoes.loops import Turn, spawner
-from webshoes.outlet import Stalls, headroom
+from webshoes.outlet import Stalls
 from webshoes.paths import libPath
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread

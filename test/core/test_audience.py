@@ -380,6 +380,30 @@ def test_news_that_a_row_has(more: int) -> None:
     assert versions_of(second) == [2] * more
 
 
+def test_two_subscriptions_of_a_connection() -> None:
+    """One of them stands in a row, and the other gets the same; it follows when the first has ended."""
+    house = House()
+    others = [Client(house, Wire(), uid) for uid in 'abc']
+    client = Client(house, Wire(), 'x')
+    for one in (others[0], client, *others[1:]):
+        subscribe(one)
+    client.session.receive(codec.encode({'evt': 'heat', 'uid': 'y'}))
+    client.wake()
+    client.wire.frames.clear()
+    for ver in (1, 2):
+        house.store.trigger('heat', b'1', 5.0)
+        assert spread(house) == [True]
+        assert versions_of(client) == [ver] * 2
+    client.session.receive(codec.encode({'evt': 'heat', 'uid': 'x', 'off': True}))
+    client.wake()
+    for ver, is_apart in ((3, True), (4, False)):
+        client.wire.frames.clear()
+        house.store.trigger('heat', b'1', 5.0)
+        assert spread(house) == [is_apart]
+        assert versions_of(client) == [ver]
+    assert [versions_of(other) for other in others] == [[1, 2, 3, 4]] * 3
+
+
 @pytest.mark.parametrize(('size', 'is_much'), [(BATCH // 2, False), (BATCH, True)])
 def test_much_at_once(size: int, is_much: bool) -> None:
     """More than is sent in one go is left to each connection, and what comes next is written to all at once again."""

@@ -111,12 +111,26 @@ class Row:
         left: how many of them lack what is being sent; they come first.
     """
 
-    __slots__ = ('_before', '_heads', '_parts', '_sent', '_size', '_ver', '_ways', '_write', 'left', 'members', 'shape')
+    __slots__ = (
+        '_before',
+        '_heads',
+        '_parts',
+        '_sent',
+        '_size',
+        '_taken',
+        '_ver',
+        '_ways',
+        '_write',
+        'left',
+        'members',
+        'shape',
+    )
 
     def __init__(self, shape: _Shape, ver: int) -> None:
         self.shape = shape
         self.members: list[Subscription[Any]] = []
         self._ways: list[Way] = []
+        self._taken: set[Way] = set()  # the same
         self._heads: list[bytes] = []
         self._write: Callable[[Any, bytes], None] = shape[0].write  # type: ignore[attr-defined]  # as a Way has it
         self._parts: list[bytes] = []
@@ -124,16 +138,22 @@ class Row:
         self._sent = self._size = 0  # bytes to each so far, and how many of these in the last go
         self.left = 0
 
+    def has(self, way: Way) -> bool:
+        """Whether there is a member of this transport."""
+        return way in self._taken
+
     def enter(self, subscription: Subscription[Any], way: Way) -> None:
-        """Take in one that has the newest version."""
+        """Take in one that has the newest version, the only one of its transport."""
         subscription.row, subscription.place, subscription.before = self, len(self.members), self._sent
         self.members.append(subscription)
         self._ways.append(way)
+        self._taken.add(way)
         self._heads.append(subscription.head)
 
     def leave(self, subscription: Subscription[Any]) -> None:
         """Let one go, with what it has got so far."""
         place = subscription.place
+        self._taken.discard(self._ways[place])
         subscription.cursor = self.cursor(place)
         subscription.owner.written += self.sent(subscription)
         subscription.row = None
@@ -198,15 +218,19 @@ class Audience:
         self.apart: dict[Subscription[Any], None] = {}
 
     def seat(self, subscription: Subscription[Any], way: Way) -> None:
-        """Have one that is apart be sent to in a row, where it keeps up; nothing else may wait to be sent to it."""
+        """Have one that is apart be sent to in a row, where it keeps up; nothing else may wait to be sent to it.
+
+        A row has one of each connection: were there more, all would be written to before the first finds it full.
+        """
         if subscription.cursor != self.ver or subscription.announce:
             return
-        del self.apart[subscription]
         shape = type(way), len(subscription.head), subscription.key
         row = self.rows.get(shape)
         if row is None:
             row = self.rows[shape] = Row(shape, self.ver)
-        row.enter(subscription, way)
+        if not row.has(way):
+            del self.apart[subscription]
+            row.enter(subscription, way)
 
     def unseat(self, subscription: Subscription[Any]) -> None:
         """Leave one to its owner until it is seated again."""

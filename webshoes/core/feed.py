@@ -27,6 +27,11 @@ from webshoes.core.services import Services
 BATCH = 64 * 1024  # bytes that are sent in one go, before others have their turn
 
 
+def headroom(send_buffer: int) -> int:
+    """Bytes of a connection's buffer that are kept for what is written with no look at how much waits in it."""
+    return min(BATCH, send_buffer // 4)
+
+
 class _Notice(Struct, frozen=True):
     """A push to one connection alone."""
 

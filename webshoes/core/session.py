@@ -17,7 +17,7 @@ from webshoes.core.calls import EMPTY, Calls, Message, Tid, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position
-from webshoes.core.feed import Feed, push_frame
+from webshoes.core.feed import Feed, headroom, push_frame
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
 from webshoes.core.params import Texts
@@ -49,6 +49,7 @@ class Session:
         '_arrived',
         '_calls',
         '_dispatcher',
+        '_headroom',
         '_high',
         '_is_open',
         '_limits',
@@ -68,6 +69,7 @@ class Session:
         self._on = services
         self._limits = services.limits
         self._high = services.limits.send_buffer
+        self._headroom = headroom(self._high)
         self._registry = services.registry
         self._dispatcher = services.dispatcher
         self._now = services.now
@@ -309,14 +311,16 @@ class Session:
         return bool(self._arrived or self.feed.outbox)
 
     def write_answers(self) -> bool:
-        """Write all replies that wait at once, if there is a way, and nothing else to send or to be done."""
+        """Write all replies that wait at once, if there are few and a way, and nothing else to send or to be done."""
         feed, calls = self.feed, self._calls
-        way = feed.way
+        way, size = feed.way, feed.unsent
         outbox: list[Any] = feed.outbox
         count = len(outbox)  # before all else: another thread may push meanwhile
         if way is None or feed.stale or feed.noticed or self._arrived or not (calls.is_idle or calls.is_quiet):
             return False
-        feed.written += feed.unsent
+        if size > self._headroom:
+            return False
+        feed.written += size
         feed.unsent = 0
         write = way.write  # a call of what is local is quicker
         try:

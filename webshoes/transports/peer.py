@@ -144,8 +144,8 @@ class Peer:
         return is_taken
 
     def _flush_at_once(self) -> None:
-        """Send what was answered, or, where handlers are to be called for it, do so at the end of the turn."""
-        if self._progress is not None or self._is_due or not self.session.write_answers():
+        """Send what was answered, or, where there is more to it, do so at the end of the turn."""
+        if self._progress is not None or not self.session.write_answers():
             self._turn.defer(self)
         else:
             self._is_heard = True
@@ -155,7 +155,7 @@ class Peer:
         """Send what was answered."""
         self._is_heard = True
         self._is_taking = False
-        if self._progress is not None or self._is_due or not self.session.write_answers():
+        if self._progress is not None or not self.session.write_answers():
             self.wake()
 
     async def first_text(self) -> bytes | None:
