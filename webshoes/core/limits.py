@@ -74,7 +74,7 @@ class Limits:
         'no limit',
     )
     send_buffer: int = _limit(
-        256 * KiB, 'bytes', 'unsent bytes of one connection; before it is full events wait as versions and it is not read'
+        256 * KiB, 'bytes', 'unsent bytes of one connection; when it is nearly full events wait and nothing is read'
     )
     stall_timeout: float | None = _limit(
         10.0,
