@@ -962,7 +962,7 @@ CHANGES: dict[str, Change] = {
     'in front': lambda wsa, fm: wsa.register('other', 'cmd', 'q', 'evt', 'r', {'f': says('other')}),
     'of the name of a function': lambda wsa, fm: wsa.register('f', 'cmd', 'q', 'evt', 'r', {'*': says('f')}),
     'of no name': lambda wsa, fm: wsa.register('', 'cmd', 'q', 'evt', 'r', {'': says('none'), 'f': says('none/f')}),
-    'an event of that field': lambda wsa, fm: wsa.register('x', '', '', 'cmd', 'r', {}),
+    'commands of a field in front': lambda wsa, fm: wsa.register('before', 'a', 'q', 'evt', 'r', {}),
     'in the entry before': lambda wsa, fm: wsa.handlers['before'].fm.update(f=says('before')),
     'in the entry after': lambda wsa, fm: wsa.handlers['*'].fm.update({'other/f': says('new'), 'f': says('new')}),
     'by the decorator': lambda wsa, fm: wsa.command('cmd/f')(says('new')),
@@ -1278,6 +1278,21 @@ def test_byte_by_byte(serve: Serve, open_lane: OpenLane, lane: str, loop: str) -
         for start in range(0, len(data), size):
             peer.raw(data[start : start + size])
         assert sorted(transcript(peer, [])[0]) == sorted(answers[0])
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('q', ['', 'q'])
+def test_arguments_named_as_the_fields_of_a_subscription(
+    serve: Serve, open_lane: OpenLane, lane: str, loop: str, q: str
+) -> None:
+    """A message with a command is a call, known before or not, whatever its arguments are called."""
+    wsa = serve(loop=loop)
+    wsa.register('flat', 'cmd', q, 'evt', 'r', {'echo': echo})
+    peer = open_lane(wsa, lane)
+    message = {'cmd': 'flat/echo', 'evt': 'heat', 'uid': 'u', 'off': True, 'since': 3}
+    assert [peer.ask(message)['r'] for _ in range(3)] == [message] * 3
+    assert peer.ask({'evt': 'heat', 'uid': 'u'})['r']['status'] == 'Event added'
 
 
 # --- time, and the end ---

@@ -101,17 +101,19 @@ def test_form_that_is_none(peer: Peer, message: Any, code: int, error: str) -> N
 @pytest.mark.parametrize(
     ('message', 'answer'),
     [
-        ({'evt': 'e', 'cmd': 'echo', 'cancel': 'x', 'ping': 1, 'uid': 'u'}, added()),
+        ({'evt': 'e', 'cancel': 'x', 'ping': 1, 'uid': 'u'}, added()),
+        ({'evt': 'e', 'cmd': 'echo', 'q': {'a': 1}, 'uid': 'u'}, {'r': {'a': 1}, 't': 5.0}),
+        ({'watch': 'w', 'evt': 'e', 'off': True, 'cmd': 'echo', 'q': {}}, {'r': {}, 't': 5.0}),
         ({'watch': 'w', 'evt': 'e', 'uid': 'u'}, added()),
         ({'watch': None, 'evt': 'e', 'uid': 'u'}, added()),
         ({'do': 'echo', 'cmd': 'echo', 'q': {'a': 1}, 'cancel': 'x', 'ping': 1}, {'r': {'a': 1}, 't': 5.0}),
         ({'cancel': 'x', 'ping': 1}, {'cancel': 'x', 'found': False}),
-        ({'evt': None, 'cmd': 'echo'}, refused(400, "'evt' is a text")[0]),
+        ({'evt': 'e', 'cmd': None}, refused(400, 'Invalid command')[0]),
         ({'cmd': None, 'ping': 1}, refused(400, 'Invalid command')[0]),
     ],
 )
 def test_several_forms_at_once(peer: Peer, message: Any, answer: Any) -> None:
-    """The first of subscription, call, cancel and ping decides; entries are asked in order of registration."""
+    """The first of call, subscription, cancel and ping decides; entries are asked in order of registration."""
     assert peer.ask(message) == [answer]
 
 

@@ -232,7 +232,8 @@ class Registry:
     Attributes:
         entries: all of them by `sub`, in order of registration.
         evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
-        fields: these fields, in the order in which a message is looked at, with the entry of those that subscribe.
+        fields: these fields, in the order in which a message is tested for them. Calls come first (entry `None`), so that
+            an argument may have the name of a field that subscribes.
         commands: the same fields, with the commands that were found before; never empty.
         paths: those of requests that were found before.
     """
@@ -271,7 +272,7 @@ class Registry:
                 cmd[entry.cmd] = (*cmd.get(entry.cmd, ()), entry)
         self.entries, self.evt_entries, self.cmd_entries = entries, evt, cmd
         self.paths = {}
-        self.fields = (*evt.items(), *((name, None) for name in cmd))
+        self.fields = (*((name, None) for name in cmd), *evt.items())
         self.commands = tuple((name, {}) for name, _ in self.fields) or (('', {}),)
 
     def find_path(self, path: str) -> Match:
