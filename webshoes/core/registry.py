@@ -232,8 +232,8 @@ class Registry:
     Attributes:
         entries: all of them by `sub`, in order of registration.
         evt_entries, cmd_entries: by the field of a message that subscribes, or calls.
-        fields: these fields, in the order in which a message is tested for them. Calls come first (entry `None`), so that
-            an argument may have the name of a field that subscribes.
+        fields: these fields, in the order in which a message is tested for them. Calls come first (entry `None`), so
+            that an argument may have the name of a field that subscribes.
         commands: the same fields, with the commands that were found before; never empty.
         paths: those of requests that were found before.
     """
