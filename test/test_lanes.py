@@ -8,8 +8,11 @@ import enum
 import gc
 import gzip
 import inspect
+import json
 import logging
+import random
 import re
+import select
 import socket
 import threading
 import time
@@ -1146,7 +1149,8 @@ SCRIPTS: dict[str, Script] = {
     'closed by a handler': [call('dict'), call('close'), call('dict'), call('dict', tid=1)],
     'closed by a handler, later': [call('dict'), call('close websocket', tid=1), call('dict'), call('later', tid=2)],
     'not UTF-8': [call('dict'), raw_frame(b'"\xff"'), call('trigger'), PING, call('dict')],
-    'too large': [call('dict'), raw_frame(b'"%b"' % (b'x' * 70_000)), call('trigger'), PING, call('dict')],
+    'past every buffer': [call('dict', x='x' * 700_000), call('list'), call('tell'), call('str', tid=1)] * 3,
+    'too large': [call('dict'), raw_frame(b'"%b"' % (b'x' * 2**20)), call('trigger'), PING, call('dict')],
     'no frame': [call('dict'), b'\xff\xff', call('trigger'), PING, call('dict')],
     'wrong close': [call('dict'), raw_frame(b'\x03\xed', 0x88), call('trigger')],
 }
@@ -1162,7 +1166,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 
 def hall(serve: Serve, loop: str, limits: dict[str, Any]) -> ws.WebShoesApp:
     """An app with all these handlers, in three entries."""
-    usual = {'slow_handler': None, 'stall_timeout': None, 'max_ws_msg_size': 65_536}
+    usual = {'slow_handler': None, 'stall_timeout': None, 'max_ws_msg_size': 2**20}
     wsa = serve(HALL, loop=loop, limits=ws.Limits(**{**usual, **limits}))
     wsa.register('two', 'do', 'with', 'watch', 'got', HALL)
     wsa.register('three', 'do', '', '', '', HALL)
@@ -1439,6 +1443,116 @@ def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: s
     assert [peer.receive()['tid'] for _ in range(count)] == list(range(count))
     assert called == list(range(count))
     assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
+
+
+# What aiohttp's reader holds at most, in its queue and beside it, is 512 KiB: messages over, at and below it.
+SIZES = {
+    'one large': [700_000, *[0] * 6],
+    'large and small': [3_000_000, 0, 0, 700_000, 0, 700_000, *[0] * 100],
+    'all large': [700_000] * 6,
+    'all small': [400] * 1500,
+    'on the edge': [524_288 - 128 - size for size in (50, 0, -50)] * 2 + [0] * 6,
+}
+
+
+def packed(messages: list[Any], pack: Callable[[bytes], bytes], first: int) -> list[bytes]:
+    """One frame for each message."""
+    return [raw_frame(pack(json.dumps(message).encode()), first) for message in messages]
+
+
+def packed_in_pieces(messages: list[Any], pack: Callable[[bytes], bytes], first: int) -> list[bytes]:
+    """Three frames for each message, and a ping between them."""
+    found = []
+    for message in messages:
+        data = pack(json.dumps(message).encode())
+        third = len(data) // 3
+        pieces = (
+            raw_frame(data[:third], first & 0x7F),
+            PING,
+            raw_frame(data[third:-third], 0),
+            raw_frame(data[-third:], 0x80),
+        )
+        found.append(b''.join(pieces))
+    return found
+
+
+def packed_in_arrays(messages: list[Any], pack: Callable[[bytes], bytes], first: int) -> list[bytes]:
+    """One frame for three messages."""
+    return packed([messages[start : start + 3] for start in range(0, len(messages), 3)], pack, first)
+
+
+def deflate(data: bytes) -> bytes:
+    """A message as permessage-deflate has it (RFC 7692 section 7.2.1)."""
+    packer = zlib.compressobj(wbits=-15)
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def send_while_it_takes(peer: Peer, data: bytes, is_full: threading.Event) -> None:
+    """Send, and tell when the system takes no more of it, or it is sent."""
+    connection = peer._socket
+    while data and select.select([], [connection], [], 0)[1]:
+        data = data[connection.send(data[:65_536]) :]
+    is_full.set()
+    connection.sendall(data)
+
+
+@lane
+@on_loop
+@pytest.mark.parametrize('is_packed', [False, True], ids=['plain', 'deflate'])
+@pytest.mark.parametrize('form', [packed, packed_in_pieces, packed_in_arrays])
+@pytest.mark.parametrize('sizes', SIZES.values(), ids=SIZES)
+def test_order_past_every_buffer(
+    serve: Serve, open_lane: OpenLane, lane: str, loop: str, is_packed: bool, form: Any, sizes: list[int]
+) -> None:
+    """Calls are made in the order sent, however much comes while the client reads nothing, and a close comes last."""
+    called: list[Any] = []
+    transports: list[asyncio.Transport] = []
+    is_full = threading.Event()
+
+    def note(ctx: ws.Context, q: Bag) -> None:
+        called.append((q.n, ctx.tid))
+
+    async def note_later(ctx: ws.Context, q: Bag) -> None:
+        called.append((q.n, ctx.tid))
+        await asyncio.sleep(0)
+
+    def fill(ctx: ws.Context, q: Bag) -> str:
+        transports.append(ctx.req.transport)
+        assert is_full.wait(TIMEOUT)
+        return random_text
+
+    random_text = random.Random(7).randbytes(100_000).hex()
+    limits = ws.Limits(
+        max_ws_msg_size=16 * 2**20,
+        send_buffer=50_000,
+        stall_timeout=None,
+        slow_handler=None,
+        max_queued=None,
+        max_queued_bytes=None,
+    )
+    wsa = serve({'note': note, 'note later': note_later, 'fill': fill}, loop=loop, limits=limits, compress=is_packed)
+    headers = ('Sec-WebSocket-Extensions: permessage-deflate',) if is_packed else ()
+    pack, first = (deflate, 0xC1) if is_packed else (bytes, 0x81)
+    for name, tids in (('note', False), ('note', True), ('note later', False)):
+        messages = [
+            {'cmd': f'cmd/{name}', 'q': {'n': n, 'pad': 'x' * size}, **({'tid': n} if tids else {})}
+            for n, size in enumerate(sizes)
+        ]
+        called.clear()
+        is_full.clear()
+        peer = open_lane(wsa, lane, headers=headers, buffer=4096)
+        end = CLOSE if name == 'note' else b''  # whose answers are there before it
+        data = call('fill') * 2 + b''.join(form(messages, pack, first)) + end
+        with ThreadPoolExecutor(1) as sending:
+            sent = sending.submit(send_while_it_takes, peer, data, is_full)
+            until(lambda: transports and not transports[-1].is_reading())
+            texts = 0
+            while texts < len(sizes) + 2 and (found := peer.frame()) is not None:
+                texts += found[0] & 0xF == 1
+            sent.result(TIMEOUT)
+        assert called == [(n, n if tids else None) for n in range(len(sizes))]
+        assert texts == len(sizes) + 2
+        transports.clear()
 
 
 @lane

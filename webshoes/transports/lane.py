@@ -70,15 +70,19 @@ class SlowLane(web.WebSocketResponse[Literal[False]]):
 
 
 class Lane(WebSocketDataQueue):
-    """The queue of one WebSocket's messages, around which they go where nobody has to wait.
+    """The message queue of one WebSocket. A message bypasses it if `take` accepts it and no earlier one is waiting.
 
-    It is initialized when something is queued, as that takes a kilobyte: a message that is waited for is handed over.
+    The queue is initialized when it first queues something, because that takes a kilobyte. If somebody awaits `read`,
+    the message goes to that reader directly.
+
+    The message that was read last counts as queued until `read` is called again, because only then has it been handled.
+    Inside `read`, aiohttp may parse bytes that it kept back. The messages in them must not overtake the one being read.
 
     Attributes:
         take: takes a message at once, or says that it cannot be.
     """
 
-    __slots__ = ('_is_handed_over', '_is_over', '_is_queue', '_queued', '_reading', 'take')
+    __slots__ = ('_is_over', '_is_queue', '_is_read', '_queued', '_reading', 'take')
 
     _size = _limit = 0  # until it is initialized; compiled, they are so by themselves
 
@@ -86,13 +90,13 @@ class Lane(WebSocketDataQueue):
         self.take: Take | None = None
         self._protocol = protocol
         self._reading: asyncio.Future[Any] | None = None  # of who waits for a message
-        self._is_handed_over = False  # the last one, to who waited
+        self._is_read = False  # whether a message was read that counts as queued
         self._is_queue = False
         self._is_over = False
-        self._queued = 0  # messages, with the one that was handed over
+        self._queued = 0  # messages, with the one that was read last
 
     def feed_data(self, message: Any, size: int) -> None:
-        """A message has come: what has to wait, and what comes after it, is queued."""
+        """Hand a message to `take`, or queue it if `take` refuses it or earlier messages wait."""
         take = self.take
         if take is None or self._queued or not take(message):
             self._put(message, size)
@@ -101,7 +105,7 @@ class Lane(WebSocketDataQueue):
         self._queued += 1
         reading, self._reading = self._reading, None
         if reading is not None and not reading.done():
-            self._is_handed_over = True
+            self._is_read = True
             reading.set_result(message)
             return
         if not self._is_queue:
@@ -122,11 +126,11 @@ class Lane(WebSocketDataQueue):
 
     def read(self) -> Any:
         """The next message, to be awaited."""
-        if self._is_handed_over:
-            self._is_handed_over = False
+        if self._is_read:
+            self._is_read = False
             self._queued -= 1
         if self._queued:
-            self._queued -= 1
+            self._is_read = True
             return super().read()
         if self._is_over:
             raise EofStream
