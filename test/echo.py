@@ -41,7 +41,7 @@ class Echo:
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         else:
-            self._out.append(frames.text(data))
+            self._out.append(self.feed.frame(data))
 
     def receive_binary(self, data: bytes) -> None:
         """Take a binary message."""

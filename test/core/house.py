@@ -89,7 +89,7 @@ def changed(store: Store) -> list[str]:
 
 def decoded(sent: list[bytes]) -> list[Any]:
     """The messages in frames, each of which is a text."""
-    found = [frames.opened(frame) for frame in sent]
+    found = [message for data in sent for message in frames.opened(data)]
     assert all(opcode == frames.TEXT for opcode, _ in found)
     return [codec.decode(message) for _, message in found]
 

@@ -73,6 +73,8 @@ def test_entry_of_wrong_kinds(position: int) -> None:
         (('a/b', 'c', 'q', 'e', 'r', {}), ValueError, 'sub is one segment'),
         (('s', 'c', 'q', 'tid', 'r', {}), ValueError, "evt cannot be 'tid'"),
         (('s', 'c', 'q', 'e', 'error', {}), ValueError, "rep cannot be 'error'"),
+        (('s', 'c', 'q', 'e', 'coming', {}), ValueError, "rep cannot be 'coming'"),
+        (('s', 'c', 'q', 'coming', 'r', {}), ValueError, "evt cannot be 'coming'"),
         (('s', 'c', 'q', 'off', 'r', {}), ValueError, "evt cannot be 'off'"),
         (('s', 'ping', 'q', 'e', 'r', {}), ValueError, "cmd cannot be 'ping'"),
         (('s', 'c', 'q', 'c', 'r', {}), ValueError, "cmd and evt cannot both be 'c'"),

@@ -51,6 +51,8 @@ class Feed:
     Attributes:
         outbox: frames of replies, and pushes to this connection alone, that wait.
         unsent, noticed: bytes of these frames, and of these pushes.
+        header: returns what stands before a text of so many bytes: `frames.text_header`, or `frames.announcing_header`
+            for a client that knows the subprotocol.
         stale: subscriptions that may lack something.
         way: where whole frames may be written at once; `None` where they have to wait, or are none.
         written: bytes that were written there, but for those of the rows that its subscriptions stand in.
@@ -61,6 +63,7 @@ class Feed:
         '_on',
         '_subscriptions',
         'ctx',
+        'header',
         'noticed',
         'outbox',
         'stale',
@@ -74,6 +77,7 @@ class Feed:
         self._on = services
         self.ctx = ctx
         self.wake = wake
+        self.header: Callable[[int], bytes] = frames.text_header
         self.outbox: list[bytes | _Notice] = []
         self.unsent = 0
         self.noticed = 0
@@ -167,9 +171,14 @@ class Feed:
 
     def send(self, reply: bytes) -> None:
         """Send a reply."""
-        frame = frames.text(reply)  # no later: orjson's bytes hold on to the 4 KiB that they were written into
+        frame = self.frame(reply)  # no later: orjson's bytes hold on to the 4 KiB that they were written into
         self.outbox.append(frame)
         self.unsent += len(frame)
+
+    def frame(self, message: bytes) -> bytes:
+        """Return the frame of a text."""
+        size = len(message)
+        return (frames.SHORT[size] if size < 126 else self.header(size)) + message
 
     def push(self, name: str, data: bytes) -> None:
         """Send JSON as an event to this connection alone; from any thread.

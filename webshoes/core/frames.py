@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
+BIG = 64 * 1024  # bytes; a longer message is announced to clients that know the subprotocol
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SHORT = tuple(bytes((0x80 | TEXT, size)) for size in range(126))  # headers of texts, by their size
 
@@ -15,15 +19,28 @@ def header(opcode: int, size: int) -> bytes:
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8, 'big')
 
 
-def text(message: bytes) -> bytes:
-    """A text as one frame."""
-    size = len(message)
-    return (SHORT[size] if size < 126 else header(TEXT, size)) + message
+text_header = partial(header, TEXT)
+"""Return the header of a text of so many bytes."""
 
 
-def opened(frame: bytes) -> tuple[int, bytes]:
-    """The opcode and the message of a frame."""
-    return frame[0] & 0x0F, frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+def announcing_header(size: int) -> bytes:
+    """Return the header of a text of so many bytes; before that of a big one a text that announces it."""
+    if size <= BIG:
+        return header(TEXT, size)
+    notice = b'{"coming":%d}' % size
+    return SHORT[len(notice)] + notice + header(TEXT, size)
+
+
+def opened(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the opcode and the message of each frame in `data`, which holds whole frames."""
+    start = 0
+    while start < len(data):
+        size, begin = data[start + 1], start + 2
+        if size >= 126:
+            begin += 2 if size == 126 else 8
+            size = int.from_bytes(data[start + 2 : begin], 'big')
+        yield data[start] & 0x0F, data[begin : begin + size]
+        start = begin + size
 
 
 def whole(reason: str) -> bytes:

@@ -25,7 +25,7 @@ from webshoes.core.params import Bind, Texts
 
 # Fields of the wire itself (section 5): what a client may send, and what the server sends.
 SENT_BY_CLIENTS = frozenset(('tid', 'uid', 'off', 'since', 'cancel', 'ping'))
-SENT_BY_SERVER = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch'))
+SENT_BY_SERVER = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch', 'coming'))
 FOLDER_KEYS = frozenset(('root', 'defpage'))
 
 

@@ -130,9 +130,7 @@ class Session:
             if type(result) is dict or type(result) in PLAIN:
                 reply = codec.reply(known.rep, result, tid, now())
                 size = len(reply)
-                frame = (
-                    frames.SHORT[size] if size < 126 else frames.header(frames.TEXT, size)
-                ) + reply  # `frames.text`
+                frame = (frames.SHORT[size] if size < 126 else feed.header(size)) + reply  # `Feed.frame`
                 feed.outbox.append(frame)
                 feed.unsent += len(frame)
             else:
@@ -338,9 +336,9 @@ class Session:
         """The next frames to send, about `size` bytes of them; none when there is nothing to send."""
         if not (is_quiet := self._calls.is_quiet and not self._arrived):
             self._proceed()
-        found, left = self.feed.take(size, frames.text)
+        found, left = self.feed.take(size, self.feed.frame)
         while left > 0 and self.feed.stale and (push := self.feed.take_push()) is not None:
-            frame = frames.text(push_frame(*push))
+            frame = self.feed.frame(push_frame(*push))
             found.append(frame)
             left -= len(frame)
         self.is_dry = is_quiet and left > 0

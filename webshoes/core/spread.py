@@ -15,7 +15,8 @@ class Spread:
     Args:
         versions: they, in order, without a gap.
         audience: who may lack them. Another spread to it begins when this has ended.
-        limit: bytes that may be written to one of them in one go.
+        limit: bytes that may be written to one of them in one go; at most `frames.BIG`, so that nothing is written here
+            that has to be announced.
     """
 
     __slots__ = ('_apart', '_limit', '_newest', '_rows', '_versions')

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 from aiohttp import EofStream, WSMessage, WSMsgType, web
@@ -45,21 +46,26 @@ class SlowLane(web.WebSocketResponse[Literal[False]]):
 
     Attributes:
         speaker: who speaks over it, once it is open.
+        order: is held by whoever sends, where messages are compressed and sending one may take a while. What is sent in
+            one hold stays together.
     """
 
     speaker: Speaker | None = None
+    order: AbstractAsyncContextManager[None] = nullcontext()
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text."""
         if self.speaker is not None:
             await self.speaker.wait_for_turn()
-        await super().send_str(data, compress)
+        async with self.order:
+            await super().send_str(data, compress)
 
     async def send_bytes(self, data: bytes, compress: int | None = None) -> None:
         """Send a binary message."""
         if self.speaker is not None:
             await self.speaker.wait_for_turn()
-        await super().send_bytes(data, compress)
+        async with self.order:
+            await super().send_bytes(data, compress)
 
     async def close(self, *, code: int = 1000, message: bytes = b'', drain: bool = True) -> bool:
         """Close it."""

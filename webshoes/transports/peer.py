@@ -54,6 +54,8 @@ class Peer:
         self._protocol = cast(HasOutlet, request.protocol)
         self._protocol.outlet = self._outlet
         ws.speaker = self
+        if self._is_compressed:
+            ws.order = asyncio.Lock()
         self._is_taking = False
         self._is_due = False
         self._is_closing = False
@@ -256,10 +258,11 @@ class Peer:
         """As `wake`, where aiohttp is to compress each frame."""
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                for frame in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
-                    opcode, message = frames.opened(frame)
-                    self._outlet.passes(len(message))  # first: the sending waits where there is no room
-                    await self._ws.send_frame(message, WSMsgType(opcode))
+                for data in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
+                    async with self._ws.order:  # so that nothing comes between a big message and its notice
+                        for opcode, message in frames.opened(data):
+                            self._outlet.passes(len(message))  # first: the sending waits where there is no room
+                            await self._ws.send_frame(message, WSMsgType(opcode))
             self._proceed()
             await asyncio.sleep(0)
         self._is_due, self._is_held = False, self._is_resting

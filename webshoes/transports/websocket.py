@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSCloseCode, hdrs, web
 
-from webshoes.core import codec
+from webshoes.core import codec, frames
 from webshoes.core.auth import SUBPROTOCOL, offered_token
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
@@ -104,6 +104,8 @@ class WebSockets:
             return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')), None
         peer = Peer(ws, request, self._on, self._stalls, self._turn)
         peer.session = self._session(self._on, ctx, peer.wake)
+        if ws.ws_protocol == SUBPROTOCOL:
+            peer.session.feed.header = frames.announcing_header
         if by_message:
             refusal = await self._login_by_message(peer, ctx)
         if refusal is None:
