@@ -30,6 +30,7 @@ PUBLIC = [
     'libPath',
     'methods',
     'page',
+    'shielded',
     'threaded',
 ]
 
@@ -63,9 +64,10 @@ def add(ctx: ws.Context, q: Add) -> dict[str, int]:
 
 
 @ws.threaded
+@ws.shielded
 @ws.methods('POST')
 def work(ctx: ws.Context, q: Any) -> str:
-    return ws.libPath('web')
+    return '' if ctx.is_cancelled else ws.libPath('web')
 
 
 @ws.page

@@ -6,7 +6,7 @@ from webshoes.core.connection import Connection
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Event
-from webshoes.core.handler import methods, page, threaded
+from webshoes.core.handler import methods, page, shielded, threaded
 from webshoes.core.limits import Limits
 from webshoes.paths import libPath
 from webshoes.version import __version__
@@ -24,5 +24,6 @@ __all__ = [
     'libPath',
     'methods',
     'page',
+    'shielded',
     'threaded',
 ]

@@ -42,6 +42,7 @@ class HasOutlet(Protocol):
     """The protocol of a connection that may live long, which tells its outlet what asyncio tells it."""
 
     outlet: Outlet | None
+    is_half_closed: bool
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
         """Have the bytes of frames that come from here on taken by `run(take, data)`."""

@@ -40,7 +40,7 @@ def test_shared_fields(scope: Scope, name: str) -> None:
 def test_own_fields(scope: Scope) -> None:
     """Path, tid and method are the call's own."""
     ctx = Context(scope, 'cmd/add', 7, 'WS')
-    assert (ctx.p, ctx.tid, ctx.method) == ('cmd/add', 7, 'WS')
+    assert (ctx.p, ctx.tid, ctx.method, ctx.is_cancelled) == ('cmd/add', 7, 'WS', False)
 
 
 @pytest.mark.parametrize('name', ['req', 'opts', 'wsa', 'ws', 'user', 'session', 'conn', 'color'])

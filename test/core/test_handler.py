@@ -11,7 +11,7 @@ import pytest
 from propertybag import Bag
 
 from webshoes.core.errors import Error
-from webshoes.core.handler import compile_handler, methods, threaded, unknown_key
+from webshoes.core.handler import compile_handler, methods, page, shielded, threaded, unknown_key
 from webshoes.core.params import Params
 
 
@@ -284,3 +284,25 @@ def test_a_bound_method_can_be_marked() -> None:
 
     handler = compile_handler(methods('POST')(threaded(Rig().read)), 'cmd/read')
     assert (handler.threaded, handler.methods, handler.fn(None, None)) == (True, frozenset({'POST'}), 'read')
+
+
+def test_a_wrapped_function_keeps_its_marks() -> None:
+    """A bound method has the marks of its function after it is marked once more."""
+
+    class Rig:
+        @threaded
+        def read(self, ctx: Any, q: Any) -> str:
+            return 'read'
+
+    handler = compile_handler(shielded(page(Rig().read)), 'cmd/read')
+    assert (handler.threaded, handler.is_page, handler.is_shielded) == (True, True, True)
+
+
+def test_a_generator_cannot_be_shielded() -> None:
+    """`@shielded` on a generator is refused."""
+
+    def stream(ctx: Any, q: Any) -> Any:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"@shielded is for a function that returns its result; '.*stream' is a gener"):
+        shielded(stream)

@@ -40,7 +40,9 @@ LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 
 PARTS = {
     'webshoes.transports.body': {'webshoes.transports.http'},
+    'webshoes.transports.half_closed': {'webshoes.transports.http_connection'},
     'webshoes.transports.heads': {'webshoes.transports.http'},
+    'webshoes.transports.http_call': {'webshoes.transports.http'},
     'webshoes.transports.http_connection': {'webshoes.transports.server'},
     'webshoes.transports.http_lane': {'webshoes.transports.http_connection'},
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},

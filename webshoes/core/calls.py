@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from webshoes.core import codec
+from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
 from webshoes.core.errors import Error
-from webshoes.core.handler import Function
+from webshoes.core.handler import Function, Handler
 from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry
@@ -79,6 +80,7 @@ class _Call(Struct, eq=False):
     rep: str
     tid: Tid
     size: int
+    ctx: Context | None
     task: Task | None = None
     timer: Task | None = None
     answered: bool = False
@@ -176,7 +178,7 @@ class Calls:
         self._for_turn.append((message, size))
         self.is_idle = False
 
-    def accept(self, run: Run, function: Function, rep: str, tid: Tid, size: int) -> None:
+    def accept(self, run: Run, function: Function, rep: str, tid: Tid, size: int, ctx: Context | None = None) -> None:
         """Run a call, at once or when there is a place for it.
 
         Args:
@@ -185,6 +187,7 @@ class Calls:
             rep: the field of the reply with the result.
             tid: its tid, `None` if it has none.
             size: how many bytes of text its message was.
+            ctx: its own context, where it has one: it tells when the call is cancelled.
 
         Raises:
             Error: 400, its tid is in flight; 429, too many wait already.
@@ -194,13 +197,13 @@ class Calls:
         if len(self._running) >= self._places:
             self._on.meter.met('max_in_flight')
             self._check_queue(size)
-            call = _Call(run, function, rep, tid, size)
+            call = _Call(run, function, rep, tid, size, ctx)
             self._for_place = self._for_place or deque()
             self._for_place.append(call)
             self._note(call)
             self.is_idle = False
             return
-        self._begin(_Call(run, function, rep, tid, size))
+        self._begin(_Call(run, function, rep, tid, size, ctx))
 
     def cancel(self, tid: Tid) -> bool:
         """Answer a call with 499 and end it; whether there was one. A thread goes on, its result is thrown away."""
@@ -222,7 +225,8 @@ class Calls:
         self._waiting_bytes = 0
         self.is_idle = not self._running
         for call in self._running:
-            if call.task is not None and call.function.threaded:
+            is_shielded = isinstance(call.function, Handler) and call.function.is_shielded
+            if call.task is not None and call.function.threaded and not is_shielded:
                 call.answered = True  # being left is no failure
                 call.task.cancel()
 
@@ -249,17 +253,17 @@ class Calls:
         except BaseException as exc:
             self._answer(call, self._error(call.function, exc, call.tid))
 
-    def settle(self, result: Any, function: Function, rep: str, tid: Tid, size: int) -> None:
+    def settle(self, result: Any, function: Function, rep: str, tid: Tid, size: int, ctx: Context) -> None:
         """Answer a call that was run already, now or when its result is there.
 
         Args:
             result: what it gave.
-            function, rep, tid, size: as of `accept`.
+            function, rep, tid, size, ctx: as of `accept`.
 
         Raises:
             Exception: the result cannot be sent.
         """
-        self._settle(_Call(_nothing, function, rep, tid, size), result)
+        self._settle(_Call(_nothing, function, rep, tid, size, ctx), result)
 
     def _settle(self, call: _Call, result: Any) -> None:
         if is_pending(result):
@@ -282,7 +286,8 @@ class Calls:
         try:
             reply = self._reply(call.rep, await result, call.tid)
         except BaseException as exc:  # a cancelled call is answered already, and goes no further than this
-            reply = b'' if call.answered else self._error(call.function, exc, call.tid)
+            is_end = call.answered and not isinstance(exc, Exception)  # what else it raises is a failure to be logged
+            reply = b'' if is_end else self._error(call.function, exc, call.tid)
         self._finish(call, reply)
         self._wake()
 
@@ -337,6 +342,8 @@ class Calls:
             self._for_place.remove(call)
             self._waiting_bytes -= call.size
         self._answer(call, codec.error(exc, call.tid))
+        if call.ctx is not None:
+            call.ctx.is_cancelled = True
         if call.task is not None:
             call.task.cancel()
         self.advance()

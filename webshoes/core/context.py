@@ -68,12 +68,16 @@ class Context(Struct, eq=False, weakref=True):
         p: the decoded HTTP path without query, or the WebSocket command as sent.
         tid: the message's transaction id, `None` where it had none and over HTTP.
         method: the HTTP method, `'WS'` over WebSocket.
+        is_cancelled: whether the call was cancelled while it ran: its HTTP client has gone, it was told to by `cancel`,
+            it took longer than `Limits.handler_timeout`, or the server has stopped waiting for it. A coroutine
+            also gets `CancelledError`; a function in a thread has to look here. Nobody reads its result any more.
     """
 
     scope: Scope
     p: str
     tid: str | int | float | None
     method: str
+    is_cancelled: bool = False
 
     def __repr__(self) -> str:
         return f'<Context of {self.method} {self.p!r}>'

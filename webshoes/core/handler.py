@@ -21,6 +21,8 @@ NOT_CALLS = frozenset(('OPTIONS', 'TRACE', 'CONNECT'))  # of HTTP itself: they c
 _THREADED = '__webshoes_threaded__'
 _METHODS = '__webshoes_methods__'
 _PAGE = '__webshoes_page__'
+_SHIELDED = '__webshoes_shielded__'
+_MARKS = (_THREADED, _METHODS, _PAGE, _SHIELDED)
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Handler(Function, frozen=True):
     bind: Bind
     methods: frozenset[str] | None
     is_page: bool
+    is_shielded: bool  # goes on when its client has gone
     is_plain: bool  # runs at once and to its end: neither in a thread, nor as a coroutine
 
     def takes(self, method: str) -> bool:
@@ -93,12 +96,27 @@ def page(fn: F) -> F:
     return _marked(fn, _PAGE, True)
 
 
+def shielded(fn: F) -> F:
+    """Let a handler finish when its HTTP client has gone, instead of cancelling it: `@ws.shielded`.
+
+    `cancel`, `Limits.handler_timeout` and the end of `stop`'s grace period cancel it as they do any other.
+
+    Raises:
+        TypeError: the handler is a generator.
+    """
+    if _is_generator(fn):
+        raise TypeError(f"@shielded is for a function that returns its result; '{_name(fn)}' is a generator")
+    return _marked(fn, _SHIELDED, True)
+
+
 def _marked(fn: F, mark: str, value: Any) -> F:
-    """A handler with a mark; one that takes none (a bound method, say) is wrapped."""
+    """Mark a handler; wrap one that takes no attributes, such as a bound method, and copy its marks."""
     try:
         setattr(fn, mark, value)
     except AttributeError:
+        known = {name: getattr(fn, name) for name in _MARKS if hasattr(fn, name)}
         fn = typing.cast(F, functools.partial(fn))
+        vars(fn).update(known)
         setattr(fn, mark, value)
     return fn
 
@@ -118,9 +136,13 @@ def compile_handler(fn: Any, where: str) -> Handler:
     if _is_generator(fn):
         raise TypeError(f"'{where}' is a generator: streaming is not there yet, return a list or trigger events")
     bind = binder(_annotation(fn, _parameters(fn, f"'{where}'", 'ctx, q'), where))
-    methods, is_page = getattr(fn, _METHODS, None), getattr(fn, _PAGE, False)
+    methods, is_page, is_shielded = (
+        getattr(fn, _METHODS, None),
+        getattr(fn, _PAGE, False),
+        getattr(fn, _SHIELDED, False),
+    )
     is_plain = not is_threaded(fn) and not inspect.iscoroutinefunction(fn)
-    return Handler(fn, where, is_threaded(fn), bind, methods, is_page, is_plain)
+    return Handler(fn, where, is_threaded(fn), bind, methods, is_page, is_shielded, is_plain)
 
 
 def compile_function(fn: Any, where: str, usage: str) -> Function:

@@ -123,11 +123,12 @@ class Session:
             q = bind(values, NO_TEXTS)
             started = clock()
             try:
-                result = fn(Context(self._scope, command, tid, 'WS'), q)
+                result = fn(ctx := Context(self._scope, command, tid, 'WS'), q)
             finally:
                 if clock() - started > dispatcher.slow:
                     dispatcher.check_pace(started, known.handler.name)
             if type(result) is dict or type(result) in PLAIN:
+                del ctx  # it takes no memory while the reply is encoded
                 reply = codec.reply(known.rep, result, tid, now())
                 size = len(reply)
                 frame = (frames.SHORT[size] if size < 126 else feed.header(size)) + reply  # `Feed.frame`
@@ -135,7 +136,7 @@ class Session:
                 feed.unsent += len(frame)
             else:
                 result = dispatcher.paced(result, known.handler.name)
-                calls.settle(result, known.handler, known.rep, tid, len(data))
+                calls.settle(result, known.handler, known.rep, tid, len(data), ctx)
         except BaseException as exc:
             feed.send(codec.error(dispatcher.error(exc, known.handler.name), tid))
 
@@ -265,7 +266,7 @@ class Session:
         ctx = Context(self._scope, command, tid, 'WS')
         run = partial(self._dispatcher.call, match, ctx, values, NO_TEXTS)
         handler: Any = match.target  # as a command never goes to a folder
-        self._calls.accept(run, handler, match.entry.rep, tid, size)
+        self._calls.accept(run, handler, match.entry.rep, tid, size, ctx)
 
     def _find(self, field: str, command: object) -> Match:
         if isinstance(command, str) and len(command) > 4 * self._limits.max_name:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -27,9 +27,13 @@ from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
 from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
-from webshoes.loops import in_time, soon
+from webshoes.loops import soon
 from webshoes.transports.body import check_query, parameters, plain_parameters
 from webshoes.transports.heads import Heads
+from webshoes.transports.http_call import HttpCall
+
+GONE = Error(499, 'The client has gone')
+STOPPING = Error(503, 'The server is stopping')
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
@@ -68,10 +72,18 @@ class Events(Protocol):
         """End all streams, in so many seconds."""
 
 
+class Client(Protocol):
+    """What the connection of a request does for its call."""
+
+    def when_gone(self, fn: Callable[[], None] | None) -> None:
+        """Call a function once the client has gone, at once if it has; `None` takes it back."""
+
+
 class Done(Struct, frozen=True):
-    """A call that was run: where it went, and what it gave or raised."""
+    """A call that was run: where it went, its context, and what it gave or raised."""
 
     match: Match
+    ctx: Context | None
     result: Any
     exc: BaseException | None
 
@@ -107,6 +119,7 @@ class Http:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._running = 0
+        self._calls: set[HttpCall] = set()  # whose results are awaited
         self._heads = Heads({**JSON, **guard.cors(Asking(None))})
 
     @property
@@ -119,7 +132,9 @@ class Http:
         self._events.stop()
 
     async def close(self, timeout: float) -> None:
-        """End the event streams."""
+        """Cancel the calls that still run, which are answered with 503, and end the event streams."""
+        for call in self._calls:
+            call.cancel(STOPPING)
         await self._events.close(timeout)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -162,6 +177,7 @@ class Http:
             return None
         if message.should_close or message.upgrade or message.version is not HttpVersion11:
             return None
+        ctx: Context | None = None
         data: bytes | None = None
         if 'Expect' in message.headers or not self._guard.passes(message.headers):
             return None
@@ -180,8 +196,8 @@ class Http:
             if type(result) in codec.PLAIN:
                 return self._heads.answer(codec.encode(result))
         except BaseException as exc:
-            return Done(known.match, None, exc)
-        return Done(known.match, result, None)
+            return Done(known.match, ctx, None, exc)
+        return Done(known.match, ctx, result, None)
 
     async def finish(self, request: web.BaseRequest, done: Done) -> web.StreamResponse:
         """What follows the call of a handler, where it could not be answered at once.
@@ -193,7 +209,7 @@ class Http:
         try:
             if done.exc is not None:
                 raise done.exc
-            return self._readable(asking, await self._rest(request, done.result))
+            return self._readable(asking, await self._rest(request, done.match, done.ctx, done.result))
         except BaseException as exc:
             return self._readable(asking, self._error(exc, done.match, request, asking))
 
@@ -257,19 +273,44 @@ class Http:
         self._running += 1
         try:
             values, texts = await parameters(request, self._meter)
-            return await self._rest(request, self._dispatcher.call(match, ctx, values, texts))
+            return await self._rest(request, match, ctx, self._dispatcher.call(match, ctx, values, texts))
         finally:
             self._running -= 1
 
-    async def _rest(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
-        """What follows the call of a handler."""
+    async def _rest(self, request: web.BaseRequest, match: Match, ctx: Any, result: Any) -> web.StreamResponse:
+        """Answer with what a handler returned, once it is there."""
         self._running += 1
         try:
             if is_pending(result):
-                result = await in_time(result, self._meter, 'handler_timeout', TOO_LONG)
+                result = await self._result(request, match, ctx, result)
             return await self._response(request, result)
         finally:
             self._running -= 1
+
+    async def _result(self, request: web.BaseRequest, match: Match, ctx: Context, pending: Awaitable[Any]) -> Any:
+        """Await a result as long as its client, `handler_timeout` and the end of the server let it."""
+        call, handler, client = HttpCall(ctx), match.target, cast(Client, request.protocol)
+        timeout = self._limits.handler_timeout
+        timer = self._loop.call_later(timeout, self._time_out, call) if timeout is not None else None
+        self._calls.add(call)
+        if not (isinstance(handler, Handler) and handler.is_shielded):
+            client.when_gone(partial(call.cancel, GONE))
+        try:
+            return await call.result(pending, partial(self._failed, request, match))
+        finally:
+            client.when_gone(None)
+            self._calls.discard(call)
+            if timer is not None:
+                timer.cancel()
+
+    def _failed(self, request: web.BaseRequest, match: Match, exc: Exception) -> None:
+        """Log the failure of a handler that was cancelled, unless it is that the client has gone."""
+        if not (_is_gone(request) and (isinstance(exc, ConnectionError) or exc is request.content.exception())):
+            self._dispatcher.error(exc, match.where)
+
+    def _time_out(self, call: HttpCall) -> None:
+        self._meter.met('handler_timeout')
+        call.cancel(TOO_LONG)
 
     async def _response(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
         if isinstance(result, web.HTTPException):

@@ -18,6 +18,7 @@ from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet
 from webshoes.transports import http_lane
+from webshoes.transports.half_closed import Probe
 from webshoes.transports.refusals import raw, refused
 from webshoes.transports.request import Request
 from webshoes.transports.upgraded import Upgraded
@@ -92,9 +93,12 @@ class HttpConnection(web.RequestHandler):
         '_done',
         '_frames',
         '_known',
+        '_on_gone',
+        '_probe',
         '_rate',
         '_request',
         '_server',
+        'is_half_closed',
         'outlet',
         'received',
     )
@@ -111,6 +115,9 @@ class HttpConnection(web.RequestHandler):
             self._rate = Rate(server.meter, self._loop.time)
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
+        self.is_half_closed = False  # the client sends no more, and waits for its answer
+        self._on_gone: Callable[[], None] | None = None  # cancels the call that runs
+        self._probe: Probe | None = None
         if http_lane.IS_OPEN and self._rate is None:
             self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
         self.received = 0  # bytes
@@ -147,6 +154,9 @@ class HttpConnection(web.RequestHandler):
             self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
         self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
+        if self._probe is not None:
+            self._probe.stop()
+        self.when_gone(self._on_gone)
         self._frames = None  # or what came of a message is held until Python looks for garbage
         if self.outlet is not None:
             self.outlet.lose()
@@ -160,11 +170,47 @@ class HttpConnection(web.RequestHandler):
             self._server.heads.setdefault(self, self._loop.time())
         super().data_received(data)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps one
+        """Keep the connection of a client that sends no more until its whole requests are answered.
+
+        TLS cannot be closed in one direction here, and neither WebSockets nor event streams go on without their client.
+        """
+        self.flush()
+        if not http_lane.IS_OPEN or self._known is None or self._upgraded or self._is_idle:
+            return None
+        if self.outlet is not None and (self._request is None or self._request.writer.output_size):
+            return None
+        last = self._messages[-1][1] if self._messages else self._body
+        if not last.is_eof() or self._known.get_extra_info('ssl_object') is not None:
+            return None
+        self.is_half_closed = True
+        self._end_with_last_request()
+        return True
+
+    def _end_with_last_request(self) -> None:
+        """Close a half-closed connection after the last request, and find out whether anybody waits for the answer."""
+        if not self._messages:
+            self.close()
+        if self._request is not None and self._probe is None:
+            self._probe = Probe(self._loop, self, self._request.writer)
+
+    def when_gone(self, fn: Callable[[], None] | None) -> None:
+        """Call a function once the client has gone, at once if it has; `None` takes it back."""
+        self._on_gone = fn
+        if fn is not None and (self._known is None or self.transport is None):
+            self._on_gone = None
+            fn()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the connection waits for a request."""
+        waiter = self._waiter
+        return not self._messages and (not self._request_count or (waiter is not None and not waiter.done()))
+
     def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
-        serve, waiter, is_deferred = self._server.at_once, self._waiter, True
-        is_waiting = not self._request_count or (waiter is not None and not waiter.done())
-        if serve is None or not is_waiting or self._messages or self.writing_paused:
+        serve, is_deferred = self._server.at_once, True
+        if serve is None or not self._is_idle or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
             answer = serve(message, payload, partial(self._make_request, message, payload))
@@ -235,12 +281,17 @@ class HttpConnection(web.RequestHandler):
         self._body = body = request.content
         if not body.is_eof():
             self._server.bodies[self] = self.received, self._loop.time()
+        if self.is_half_closed:
+            self._end_with_last_request()
         if self._rate is not None:
             self._rate.check(self.force_close)
 
     def end(self) -> None:
         """It was served."""
         self._request = None
+        if self._probe is not None:
+            self._probe.stop()
+            self._probe = None
         self._server.bodies.pop(self, None)
 
     @property
