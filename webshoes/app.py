@@ -31,6 +31,7 @@ from webshoes.future import LazyFuture
 from webshoes.log import Journal, log, log_to_stderr
 from webshoes.loops import loop_factory
 from webshoes.run import Parts, Run
+from webshoes.sockets import unix_path, url_of
 from webshoes.tls import StrPath, tls_context
 
 F = TypeVar('F', bound=Callable[..., Any])
@@ -40,14 +41,15 @@ class WebShoesApp:
     """A live API for a program that has a life of its own.
 
     Args:
-        addr: the address to listen on; `''` is all of them.
-        port: the port; 0 picks a free one, which `port` tells once the server listens.
+        addr: the address to listen on; `''` and `'::'` are all of them, IPv4 and IPv6. `'unix:/run/rig.sock'` is a
+            Unix domain socket.
+        port: the port; 0 picks a free one, which `port` tells once the server listens. A Unix domain socket has none.
         opts: the application's own bag, handed to handlers as `ctx.opts`. Two keys mean something to the server:
             `verbose` (log everything to stderr) and `max_ws_msg_size` (bytes, over `limits`).
         origins: the origins whose pages may call, subscribe and read, beside the server's own: `'https://example.com'`,
             `'null'` for pages from files, `'*'` for all.
         hosts: the host names under which the server may be asked, beside those of this machine. `None`: bound to
-            loopback, none; bound wide, any. `'*'` is any.
+            loopback, none; bound wide, or to a Unix domain socket, any. `'*'` is any.
         auth: `auth(ctx)` gives the user, `ctx.user` from then on, or raises `Error(401, ...)`; `None` is 401 too. Asked
             once for each HTTP request and WebSocket, before anything runs. A coroutine function or `@threaded` will
             do; see `basic_auth` and `bearer_auth`. Without it everybody is let in.
@@ -88,6 +90,9 @@ class WebShoesApp:
             limits = dataclasses.replace(limits, max_ws_msg_size=self.opts.get('max_ws_msg_size'))
         if self.opts.get('verbose'):
             log_to_stderr()
+        if (path := unix_path(addr)) is not None:
+            addr, port = f'unix:{path}', 0
+            hosts = '*' if hosts is None else hosts  # no browser connects there, and a proxy knows its own names
         meter = Meter(limits)
         self._parts = Parts(
             wsa=self,
@@ -259,17 +264,14 @@ class WebShoesApp:
 
     @property
     def port(self) -> int:
-        """The port: the one listened on, before `start` the one asked for."""
+        """The port: the one listened on, before `start` the one asked for; 0 for a Unix domain socket."""
         port = run.port if (run := self._run) is not None else None
         return self._parts.port if port is None else port
 
     @property
     def url(self) -> str:
-        """Where a program on this machine finds the server: `http://127.0.0.1:15801`."""
-        everywhere = {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104  # nosec B104
-        host = everywhere.get(self._parts.addr, self._parts.addr)
-        scheme = 'http' if self._parts.tls is None else 'https'
-        return f'{scheme}://[{host}]:{self.port}' if ':' in host else f'{scheme}://{host}:{self.port}'
+        """Where a program on this machine finds the server: `http://127.0.0.1:15801`, or `unix:/run/rig.sock`."""
+        return url_of(self._parts.addr, self.port, 'http' if self._parts.tls is None else 'https')
 
     @property
     def _is_running(self) -> bool:

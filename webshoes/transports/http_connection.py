@@ -20,7 +20,7 @@ from webshoes.outlet import Outlet
 from webshoes.transports import http_lane
 from webshoes.transports.half_closed import Probe
 from webshoes.transports.refusals import raw, refused
-from webshoes.transports.request import Request
+from webshoes.transports.request import Request, peer_address
 from webshoes.transports.upgraded import Upgraded
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -128,7 +128,7 @@ class HttpConnection(web.RequestHandler):
         """Begin, or refuse to."""
         known = cast(asyncio.Transport, transport)
         peer = known.get_extra_info('peername')
-        self._address = str(peer[0]) if peer else ''
+        self._address = peer_address(peer) if peer is not None else ''
         refusal = self._server.refusal(self._address)
         if refusal is not None:
             known.write(raw(refusal))

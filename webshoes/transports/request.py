@@ -12,6 +12,11 @@ from webshoes.core.meter import Meter
 from webshoes.headers import CHARSETS
 
 
+def peer_address(peer: Any) -> str:
+    """Return the address of a peer, given what its transport has as `peername`."""
+    return str(peer[0]) if isinstance(peer, (tuple, list)) else 'unix:'
+
+
 class HasMeter(Protocol):
     """The protocol of a connection."""
 
@@ -25,6 +30,12 @@ class Request(web.BaseRequest):
 
     _was_counted = False  # among those over a limit
     whole: bytes | None = None  # the body, where it was read before this was made
+
+    @property
+    def remote(self) -> str | None:
+        """The peer's address, `unix:` if it has connected to a Unix domain socket; `None` if it is gone."""
+        peer = self.protocol.peername
+        return peer_address(peer) if isinstance(peer, (str, bytes)) else super().remote
 
     async def read(self) -> bytes:
         """The body."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from ssl import SSLContext
 from typing import Any, Protocol, cast
@@ -14,6 +15,7 @@ from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import log
 from webshoes.outlet import end, waiting_in
+from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
 from webshoes.transports.refusals import answer, refused
 from webshoes.transports.request import Request
@@ -68,19 +70,20 @@ class Server:
         self._meter = meter
         self._stopping = False
         self._server: HttpConnections
-        self._listener: asyncio.Server
+        self._listeners: list[asyncio.Server] = []
+        self._file: SocketFile | None = None
         self._loop: asyncio.AbstractEventLoop
 
     async def open(self, addr: str, port: int, tls: SSLContext | None) -> int:
         """Listen.
 
         Args:
-            addr: the address, `''` for all.
+            addr: the address, `''` for all, `unix:` and a path for a Unix domain socket.
             port: the port, 0 for a free one.
             tls: how to encrypt, `None` for not at all.
 
         Returns:
-            The port.
+            The port, 0 for a Unix domain socket.
 
         Raises:
             OSError: the port is in use, or the address is not ours.
@@ -95,23 +98,29 @@ class Server:
             logger=log,
             keepalive_timeout=self._limits.keepalive_timeout,
         )
-        ports = await self._listen(addr, port, tls)
-        while len(ports) > 1:  # port 0 on several addresses gave each its own: ask for one of them on all
-            self._listener.close()
-            await self._listener.wait_closed()
-            try:
-                ports = await self._listen(addr, ports.pop(), tls)
-            except OSError:  # pragma: no cover  # somebody took it on another address, this very moment
-                ports = await self._listen(addr, port, tls)
-        return ports.pop()
+        sockets = listen(addr, port)
+        path = unix_path(addr)
+        self._file = None if path is None else SocketFile(path)
+        try:
+            for one in sockets:
+                self._listeners.append(await self._accept(one, tls))
+        except BaseException:
+            self._let_go_of_address()
+            for one in sockets:
+                one.close()
+            raise
+        return 0 if path is not None else int(sockets[0].getsockname()[1])
 
-    async def _listen(self, addr: str, port: int, tls: SSLContext | None) -> set[int]:
-        loop = asyncio.get_running_loop()
+    async def _accept(self, listening: socket.socket, tls: SSLContext | None) -> asyncio.Server:
+        """Accept the connections of a socket from here on."""
         patience = self._limits.header_timeout if tls is not None else None
-        self._listener = await loop.create_server(
-            self._server, addr or None, port, ssl=tls, backlog=1024, ssl_handshake_timeout=patience
+        create: Any = self._loop.create_server
+        if self._file is not None:
+            create = self._loop.create_unix_server
+        accepting: asyncio.Server = await create(
+            self._server, sock=listening, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=patience
         )
-        return {socket.getsockname()[1] for socket in self._listener.sockets}
+        return accepting
 
     def _request(self, *args: object) -> web.BaseRequest:
         message, payload, protocol, writer, task = args
@@ -171,11 +180,18 @@ class Server:
         """Listen no more, when what was accepted has come to be: asyncio would fall over its server that is closed."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, asyncio.SelectorEventLoop):
-            for listening in self._listener.sockets:
-                loop.remove_reader(listening.fileno())
+            for listener in self._listeners:
+                for listening in listener.sockets:
+                    loop.remove_reader(listening.fileno())
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-        self._listener.close()
+        self._let_go_of_address()
+
+    def _let_go_of_address(self) -> None:
+        if self._file is not None:
+            self._file.remove()
+        for listener in self._listeners:
+            listener.close()
 
     async def _end_connections(self, timeout: float) -> None:
         """Let connections send what they hold, end those that are left, and let the loop see it.
