@@ -997,6 +997,29 @@ def test_change(serve: Serve, open_lane: OpenLane, lane: str, change: Change) ->
     assert told[0] == told[1]
 
 
+@lane
+def test_any_prefix(serve: Serve, open_lane: OpenLane, open_client: OpenClient, lane: str) -> None:
+    """Entry '*' finds a function behind any prefix, at first and later, until that is the name of an entry."""
+    wsa = serve()
+    fm = {'known': lambda ctx, q: 'known', '*': lambda ctx, q: 'any'}
+    wsa.register('*', 'cmd', 'q', 'evt', 'r', fm)
+    client, peer = open_client(wsa), open_lane(wsa, lane)
+
+    def ask(path: str) -> list[Any]:
+        return [
+            client.ask(head(f'/{path}'))[2].decode(),
+            client.ask(post(f'/{path}', b'{}'))[2].decode(),
+            peer.ask({'cmd': path, 'q': {}, 'tid': 1})['r'],
+        ]
+
+    for _ in range(3):
+        assert ask('some/known') == ask('other/known') == ['known'] * 3
+        assert ask('some/else') == ['any'] * 3
+    wsa.register('some', 'cmd', 'q', 'evt', 'r', {'known': lambda ctx, q: 'some'})
+    assert ask('some/known') == ['some'] * 3
+    assert ask('other/known') == ['known'] * 3
+
+
 # --- WebSocket ---
 
 

@@ -125,7 +125,8 @@ class WebShoesApp:
         """Serve the functions of a dict. A later `register` of the same `sub` replaces the entry.
 
         Args:
-            sub: the first segment of the HTTP path; `'*'` is whatever no other entry has.
+            sub: the first segment of the HTTP path. Entry `'*'` serves any first segment that no other entry has,
+                with and without a function's name behind it: `/known` and `/anything/known`.
             cmd: the field of a WebSocket message that holds the command; `''` takes none.
             q: the field with the arguments; `''` is the whole message.
             evt: the field that subscribes to an event; `''` takes no subscriptions.

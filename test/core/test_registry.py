@@ -292,6 +292,79 @@ def test_find_path_nowhere(path: str) -> None:
     assert caught.value.code == 404
 
 
+# Under entry '*' any first segment that is no entry's name is a prefix.
+UNDER_ANY_PREFIX = [
+    ('known', 'known'),
+    ('any/known', 'known'),
+    ('*/known', 'known'),
+    ('any/known/more', 'known'),
+    ('any/a/b', 'a/b'),
+    ('any/thing/7', 'thing/{id} id=7'),
+    ('any/thing', '*'),
+    ('any/files/x/y', 'files/*'),
+    ('a/b', 'a/b'),
+    ('a/b/c', '*'),
+    ('known/a/b', 'known'),
+    ('known/known', 'known'),
+    ('thing/known', 'thing/{id} id=known'),
+    ('any/other/known', '*'),
+    ('any', '*'),
+    ('any/', '*'),
+    ('any/*', '*'),
+    ('any/{id}', '*'),
+    ('any/files/*', 'files/*'),
+    ('/known', '*'),
+    ('any//known', '*'),
+    ('any/KNOWN', '*'),
+    ('any/site', '*'),
+    ('any/site/x', '*'),
+    ('any/deep/x', '*'),
+    ('site/known', 'site'),
+    ('deep/known', 'deep/*'),
+]
+ANY = [*['known', 'a/b', 'thing/{id}', 'files/*', '*'], *['site', 'deep/*']]  # the last two are folders
+
+
+@pytest.mark.parametrize(('rest', 'to'), UNDER_ANY_PREFIX)
+@pytest.mark.parametrize('has_rest', [True, False])
+def test_under_any_prefix(rest: str, to: str, has_rest: bool) -> None:
+    """The whole path first, then the path without its first segment, then '*'; under folders nothing is taken off."""
+    keys = [key for key in ANY if has_rest or key != '*']
+    fm = {key: {'root': '/srv'} if key in ('site', 'deep/*') else fn for key in keys}
+    found = registry(entry('cmd', 'known'), entry('*', fm=fm))
+    if to == '*' and not has_rest:
+        with pytest.raises(Error, match='Not found'):
+            found.find_path(f'/{rest}')
+    elif to in ('site', 'deep/*'):
+        assert isinstance(found.find_path(f'/{rest}').target, Folder)
+    else:
+        assert told(found.find_path(f'/{rest}')) == f'*/{to}'
+        if '/' in rest:
+            assert told(found.find_command('cmd', rest)) == f'*/{to}'
+
+
+def test_a_prefix_before_nothing() -> None:
+    """The key '' is for the path '/' alone, not for a prefix with nothing behind it."""
+    found = registry(entry('*', '', '*'))
+    assert [told(found.find_path(path)) for path in ('/', '/any', '/any/')] == ['*/', '*/*', '*/*']
+
+
+@pytest.mark.parametrize('path', ['cmd/known', 'mute/known', 'two/known'])
+def test_a_prefix_that_an_entry_has(path: str) -> None:
+    """A name of an entry is no prefix for entry '*', whatever fields that entry has."""
+    found = registry(entry('cmd'), entry('mute', cmd='', evt=''), entry('two', cmd='do'), entry('*', 'known', '*'))
+    with pytest.raises(Error, match='Not found'):
+        found.find_path(f'/{path}')
+    with pytest.raises(Error, match='Unknown command'):
+        found.find_command('cmd', path)
+
+
+def test_no_function_under_a_prefix_but_in_entry_any() -> None:
+    """Other entries take their own name off, and nothing else."""
+    found = registry(entry('cmd', 'known', '*'))
+    assert told(found.find_path('/cmd/any/known')) == 'cmd/*'
+
+
 # --- WebSocket ---
 
 

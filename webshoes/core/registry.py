@@ -1,12 +1,15 @@
-"""Entries, and where a request goes: section 4 as a table of rules.
+"""Entries, and the routing of requests and commands to their functions.
 
-Within an entry, the first of these that finds a function wins:
+The first segment of a path names the entry. Within the entry, the first rule that finds a key wins:
 
     1. the rest of the path, exactly as it stands       'add', 'a/b'
     2. keys with parameters, the most literal first     'thing/{id}'
     3. the longest key that ends in '/*'                'files/*'
     4. the first segment of the rest alone              'add' for 'add/more'
     5. the key '*'
+
+Entry '*' serves all paths whose first segment is no entry's name. It applies rules 1 to 4 to the whole path, then to
+the path without its first segment, where they find functions only and no folders, then rule 5.
 
 Names are looked up live in the dict that was registered; keys with parameters or '/*' are read at `register`.
 """
@@ -92,10 +95,21 @@ class Entry(Struct, frozen=True):
         return getattr(self, name)
 
     def find(self, rest: str) -> Match | None:
-        """The target of the rest of a path or command, by the table above."""
+        """Return the target of the rest of a path or command, by the rules at the module's head."""
         for key, params in self._candidates(rest):
             if key in self.fm:
                 return Match(self, self.target(key), params)
+        if self.sub == '*' and (match := self._find_below_prefix(rest)) is not None:
+            return match
+        return Match(self, self.target('*'), {}) if '*' in self.fm else None
+
+    def _find_below_prefix(self, path: str) -> Match | None:
+        """Find a function by a path without its first segment."""
+        prefix, _, rest = path.partition('/')
+        if prefix and rest:
+            for key, params in self._candidates(rest):
+                if key in self.fm and isinstance(target := self.target(key), Handler):
+                    return Match(self, target, params)
         return None
 
     def _candidates(self, rest: str) -> Iterator[tuple[str, dict[str, list[str]]]]:
@@ -113,7 +127,6 @@ class Entry(Struct, frozen=True):
         first = rest.partition('/')[0]
         if not _is_pattern(first):
             yield first, {}
-        yield '*', {}
 
     def has(self, key: str, handler: Handler) -> bool:
         """Whether a key stands for this handler, and for itself alone, in a dict that makes nothing up."""
