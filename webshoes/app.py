@@ -17,7 +17,7 @@ from propertybag import Bag
 
 from webshoes import lifetime
 from webshoes.core.access import Access, is_loopback
-from webshoes.core.codec import encode
+from webshoes.core.codec import Encoder
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context
 from webshoes.core.events import Event, Store
@@ -27,6 +27,7 @@ from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
 from webshoes.core.names import check_event
 from webshoes.core.registry import Entry, Registry, make_entry
+from webshoes.core.text import UnsendableError
 from webshoes.future import LazyFuture
 from webshoes.log import Journal, log, log_to_stderr
 from webshoes.loops import loop_factory
@@ -59,6 +60,8 @@ class WebShoesApp:
         loop: `'auto'` is uvloop where it is installed and asyncio where not; `'uvloop'` and `'asyncio'` ask for one.
         ssl: serve https and wss: an `ssl.SSLContext`, or the paths of a certificate (its chain included) and its key,
             in PEM. `None` is http and ws.
+        default: adds types to what can be JSON, as the `default` of `json.dumps` does: it takes a value of a type that
+            is not known, and returns one that is or raises `TypeError`. It is asked in the thread that encodes.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range; the sentence says which.
@@ -79,11 +82,14 @@ class WebShoesApp:
         compress: bool = False,
         loop: Literal['auto', 'uvloop', 'asyncio'] = 'auto',
         ssl: SSLContext | tuple[StrPath, StrPath] | None = None,
+        default: Callable[[Any], Any] | None = None,
     ) -> None:
         if not isinstance(addr, str):
             raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
             raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
+        if default is not None and not callable(default):
+            raise TypeError(f'default is a function of one value, as that of json.dumps, not {default!r}')
         self.opts = opts if isinstance(opts, Bag) else Bag(dict(opts or {}))
         limits = limits or Limits()
         if self.opts.exists('max_ws_msg_size'):
@@ -110,7 +116,9 @@ class WebShoesApp:
             store=Store(limits, threading.RLock(), secrets.token_urlsafe(6), meter.met),
             hooks=Hooks(),
             journal=Journal(time.monotonic),
+            encoder=Encoder(default, time.perf_counter, self._leave_out),
         )
+        self._encode_event = self._parts.encoder.encode_event
         self._max_name, self._trigger = limits.max_name, self._parts.store.trigger
         self._registering = threading.Lock()
         self._lifecycle = threading.RLock()
@@ -194,7 +202,11 @@ class WebShoesApp:
         """
         check_event(event, self._max_name)
         ver: LazyFuture = LazyFuture()
-        ver.known = self._trigger(event, encode(data), time.time(), False, ver)
+        try:
+            encoded = self._encode_event(event, data)
+        except UnsendableError as exc:
+            raise TypeError(str(exc)) from None
+        ver.known = self._trigger(event, encoded, time.time(), False, ver)
         return ver
 
     def event(
@@ -260,6 +272,10 @@ class WebShoesApp:
             return fn
 
         return add
+
+    def _leave_out(self, seconds: float) -> None:
+        if (run := self._run) is not None:
+            run.leave_out(seconds)
 
     # --- lifecycle ---
 

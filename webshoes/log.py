@@ -6,9 +6,13 @@ import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from types import TracebackType
+
+from webshoes.core.text import UnsendableError
 
 log = logging.getLogger('webshoes')
 
+PACKAGE = __name__.partition('.')[0]
 REPEAT = 60.0  # seconds in which the same line is not logged again
 REMEMBERED = 1000  # lines whose last time is known
 REFUSALS = 100  # that are told within `REPEAT`: who makes origins up fills neither the disk nor the log for others
@@ -28,13 +32,20 @@ class Journal:
         self._refusals_since, self._refusals_told, self._refusals_untold = float('-inf'), 0, 0
 
     def failure(self, exc: BaseException, where: str) -> None:
-        """A handler failed: log it with its traceback, once a minute for the same place in the same function."""
-        trace = exc.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = (trace.tb_frame.f_code, trace.tb_lineno) if trace is not None else None
+        """A handler failed: log it with its traceback, once a minute for the same place in the same function.
+
+        The traceback ends with the program's own code. What cannot be sent has none, as all of it would be ours.
+        """
+        if isinstance(exc, UnsendableError):
+            if (times := self._due((where, UnsendableError))) is not None:
+                log.error("'%s' failed%s: %s", where, times, exc)
+            return
+        trace = last = _without_ours(exc.__traceback__)
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        place = (last.tb_frame.f_code, last.tb_lineno) if last is not None else None
         if (times := self._due((where, type(exc), place))) is not None:
-            log.error("'%s' failed%s", where, times, exc_info=exc)
+            log.error("'%s' failed%s", where, times, exc_info=(type(exc), exc, trace))
 
     def slow(self, where: str, seconds: float) -> None:
         """A handler blocked the loop."""
@@ -80,6 +91,20 @@ class Journal:
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)
         return f' ({left_out} times more since it was last told)' if left_out else ''
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without this package's frames at its end; the whole, where there are no others."""
+    frames, rest = [], trace
+    while rest is not None:
+        frames.append(rest)
+        rest = rest.tb_next
+    while frames and frames[-1].tb_frame.f_globals.get('__name__', '').partition('.')[0] == PACKAGE:
+        frames.pop()
+    found: TracebackType | None = None
+    for frame in reversed(frames):
+        found = TracebackType(found, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return found or trace
 
 
 def log_to_stderr() -> None:

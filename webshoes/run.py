@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from propertybag import Bag
 from webshoes import lifetime
 from webshoes.core.access import Access
 from webshoes.core.audience import Audiences
+from webshoes.core.codec import Encoder
 from webshoes.core.connection import Connection
 from webshoes.core.context import MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher
@@ -64,6 +66,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     store: Store
     hooks: Hooks
     journal: Journal
+    encoder: Encoder
 
 
 class Run:
@@ -86,6 +89,7 @@ class Run:
         self.port: int | None = None
         self.connections: dict[str, Connection] = {}
         self._fanout: Fanout | None = None
+        self._dispatcher: Dispatcher | None = None
 
     async def _open(self) -> Closing:
         parts, loop = self._parts, asyncio.get_running_loop()
@@ -96,6 +100,7 @@ class Run:
             on_slow=self._slow,
             slow=parts.limits.slow_handler,
         )
+        self._dispatcher = dispatcher
         spawn, stalls, audiences = spawner(loop), Stalls(parts.limits.stall_timeout), Audiences()
         turn = Turn(stalls.look_at_all)
         fanout = Fanout(parts.store, loop, audiences, headroom(parts.limits.send_buffer), turn.end)
@@ -114,9 +119,10 @@ class Run:
             audiences=audiences,
             wake_soon=fanout.wake_soon,
             new_id=partial(secrets.token_hex, 16),
+            encoder=parts.encoder,
         )
         files, events = Static(BUILTIN), EventsOverHttp(services, stalls)
-        http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events)
+        http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events, parts.encoder)
         websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
         server = Server(http, websockets, parts.meter)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
@@ -128,6 +134,11 @@ class Run:
     def _slow(self, name: str, seconds: float) -> None:
         self._parts.meter.met('slow_handler')
         self._parts.journal.slow(name, seconds)
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave time that the server took out of what is told of the handler that runs, if one does in this thread."""
+        if self._dispatcher is not None and threading.current_thread() is self.thread.thread:
+            self._dispatcher.leave_out(seconds)
 
     def _scope(self, req: Any, conn: MakesConnection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)

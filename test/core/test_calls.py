@@ -133,8 +133,8 @@ def test_merged_result(result: Any, frame: Any) -> None:
     [
         (Path('/etc/passwd'), 406, []),
         (PurePosixPath('x'), 406, []),
-        (object(), 500, [('TypeError', 'cmd/f')]),
-        ({1, 2}, 500, [('TypeError', 'cmd/f')]),
+        (object(), 500, [('UnsendableError', 'cmd/f')]),
+        ({'a': 1j}, 500, [('UnsendableError', 'cmd/f')]),
     ],
 )
 def test_result_that_cannot_be_sent(result: Any, code: int, failures: Any) -> None:

@@ -19,6 +19,8 @@ PURE = frozenset(
         'collections',
         'contextlib',
         'dataclasses',
+        'decimal',
+        'enum',
         'functools',
         'inspect',
         'ipaddress',
@@ -31,10 +33,12 @@ PURE = frozenset(
     )
 )
 PURE_PARTS = {
+    'datetime': {'date', 'datetime', 'time', 'timedelta', 'timezone'},
     'sys': {'_getframe'},
     'os': {'PathLike', 'fspath'},
     'hmac': {'compare_digest'},
     'pathlib': {'PurePath'},
+    'uuid': {'UUID'},
 }  # of modules that also do I/O
 LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 

@@ -50,6 +50,7 @@ class CallServices(Struct, frozen=True, kw_only=True):
         now: Unix time in seconds.
         spawn: runs a coroutine beside everything else.
         later: calls a function after so many seconds.
+        encoder: encodes results and the data of events.
         unsendable: types of results that only HTTP can send.
     """
 
@@ -59,6 +60,7 @@ class CallServices(Struct, frozen=True, kw_only=True):
     now: Callable[[], float]
     spawn: Callable[[Coroutine[Any, Any, None]], Task]
     later: Callable[[float, Callable[[], None]], Task]
+    encoder: codec.Encoder = codec.ENCODER
     unsendable: tuple[type, ...] = (PurePath,)
 
 
@@ -353,7 +355,7 @@ class Calls:
             if isinstance(value, Exception):  # aiohttp's HTTPException is a response too: returned is as raised
                 raise value
             raise Error(406, 'This result can be had over HTTP only')
-        return codec.reply(rep, value, tid, self._now())
+        return self._on.encoder.reply(rep, value, tid, self._now())
 
     def _error(self, function: Function, exc: BaseException, tid: Tid) -> bytes:
         return codec.error(self._on.dispatcher.error(exc, function.name), tid)

@@ -1,31 +1,32 @@
 """Bytes <-> values: strict JSON (RFC 8259) both ways, and the frames of wire section 5.
 
-Encoding is orjson's, whose `default` learns what it would get wrong (a `Bag` is a `dict` whose content is not in the
-dict itself) or does not know. What orjson refuses and JSON allows (integers past 64 bits, number keys, deep nesting)
-takes the slow way round through the standard library. Decoding is msgspec's, untyped.
+orjson encodes where it is installed. It asks `_known_to_orjson` for what it would get wrong (a `Bag` is a `dict` whose
+content is not in the dict itself) or does not know. What it refuses is copied by `jsonable.plain`, which knows all that
+JSON can hold and the place of what it cannot; msgspec encodes the copy. Without orjson that is the only way. Decoding
+is msgspec's, untyped.
 """
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
-import math
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
-import orjson
 from propertybag import Bag
 
 from webshoes.core.errors import Error
-from webshoes.core.params import Missing, Params, contents, missing_error
+from webshoes.core.jsonable import Default, plain, step
+from webshoes.core.params import Params
+from webshoes.core.text import UnsendableError
 
-# Dataclasses are ours to take apart: orjson does not see a field that has its default and stands on the class alone.
-_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SERIALIZE_NUMPY
-_SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment]
+
 DecodeError = msgspec.DecodeError
+SLOW = 0.001  # seconds
 PLAIN = frozenset((dict, list, int, float, bool, type(None), Params))  # results that are JSON wherever they go
 
 read = msgspec.json.Decoder().decode
@@ -50,18 +51,127 @@ def decode(data: bytes) -> Any:
         raise Error(400, 'Not JSON that can be read: it is nested too deep') from None
 
 
-def encode(value: Any) -> bytes:
-    """The JSON of a value; `NaN` and the infinities become `null`.
+def _known_to_orjson(value: Any, default: Default | None = None) -> Any:
+    """Take one step towards JSON for a value that orjson does not know; orjson goes on from there."""
+    kind = type(value)
+    if kind.__module__ == 'numpy' and kind.__name__ == 'ndarray' and value.dtype.kind in 'biuf':
+        try:  # only now may orjson know numpy: it imports it as soon as it meets any type that it does not know
+            return orjson.Fragment(orjson.dumps(value, None, orjson.OPT_SERIALIZE_NUMPY))
+        except TypeError:
+            pass  # an array that is not contiguous
+    return step(value, default)
 
-    Raises:
-        TypeError: the value cannot be JSON; the sentence names the type.
-        Error: 400, a parameter that the client did not send is part of it.
+
+def _refuse(value: Any, default: Any, options: int) -> bytes:
+    raise TypeError
+
+
+if orjson is None:
+    _dumps: Callable[[Any, Any, int], bytes] = _refuse
+    _OPTIONS = _SORTED = 0
+else:
+    _dumps = orjson.dumps
+    # We take dataclasses apart: orjson does not see a field that has its default and stands on the class alone. And we
+    # write dates and times: orjson 3.13 writes 0.01 seconds of a `time` as `.10000`, and offsets such as `+00:60`.
+    _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    _SORTED = _OPTIONS | orjson.OPT_SORT_KEYS
+
+_msgspec, _msgspec_sorted = msgspec.json.Encoder(), msgspec.json.Encoder(order='sorted')
+
+
+def _own_bytes(data: bytes) -> bytes:
+    """The same in no more memory than it is long: encoders leave it in the buffer that they wrote into."""
+    return b''.join((data, b''))
+
+
+def _interrupt(refusal: TypeError) -> None:
+    """Raise what ended the encoding, where it was no refusal: orjson hides even a Ctrl-C behind a TypeError."""
+    if refusal.__cause__ is not None and not isinstance(refusal.__cause__, Exception):
+        raise refusal.__cause__
+
+
+class Encoder:
+    """Encodes what the program gives: results, data of events.
+
+    Args:
+        default: as the `default` of `json.dumps`, takes a value of a type that is not known here and gives one that is,
+            or raises `TypeError`.
+        clock: monotonic seconds.
+        on_slow: called with the seconds that the data of an event took, where these are more than `SLOW`.
     """
-    try:
-        # Joined, as orjson's own bytes hold on to the whole buffer that they were written into: 4 KiB for a number.
-        return b''.join((orjson.dumps(value, _default, _OPTIONS), b''))
-    except TypeError as exc:
-        return _encode_slowly(value, _OPTIONS, exc)
+
+    __slots__ = ('_clock', '_default', '_on_slow', '_step')
+
+    def __init__(
+        self,
+        default: Default | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+        on_slow: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._default = default
+        self._clock = clock
+        self._on_slow = on_slow
+        self._step = _known_to_orjson if default is None else partial(_known_to_orjson, default=default)
+
+    def encode(self, value: Any) -> bytes:
+        """Return the JSON of a value; `NaN` and the infinities become `null`.
+
+        Raises:
+            UnsendableError: the value cannot be JSON; the message begins with the place of what cannot.
+            Error: 400, a parameter that the client did not send is part of it.
+        """
+        try:
+            return b''.join((_dumps(value, self._step, _OPTIONS), b''))  # `_own_bytes`, written out: it saves a call
+        except TypeError as exc:
+            _interrupt(exc)
+        return _own_bytes(_msgspec.encode(plain(value, self._default)))
+
+    def encode_event(self, event: str, value: Any) -> bytes:
+        """As `encode`, for the data of an event, which the message then names."""
+        started = self._clock()
+        try:
+            try:
+                return b''.join((_dumps(value, self._step, _OPTIONS), b''))  # `encode`, written out: it saves a call
+            except TypeError as exc:
+                _interrupt(exc)
+            return _own_bytes(_msgspec.encode(plain(value, self._default)))
+        except UnsendableError as exc:
+            raise UnsendableError(f'event {event!r}: {exc}') from None
+        finally:
+            if (seconds := self._clock() - started) > SLOW:
+                self._on_slow(seconds)
+
+    def reply(self, rep: str, value: Any, tid: Any, t: float) -> bytes:
+        """Return a reply, or the answer to a subscription: `{"<rep>": value, "tid": tid, "t": t}`.
+
+        Args:
+            rep: the entry's reply field; `''` merges a dict into the reply, and puts anything else under `r`.
+            value: the result.
+            tid: as it came, or `None`.
+            t: Unix time in seconds.
+
+        Raises:
+            As `encode`.
+        """
+        if rep:
+            frame = {rep: value, 't': t} if tid is None else {rep: value, 'tid': tid, 't': t}
+            try:
+                return _dumps(frame, self._step, _OPTIONS)  # `encode`, written out: it saves a call
+            except TypeError as exc:
+                _interrupt(exc)
+            value = plain(value, self._default)
+            return _msgspec.encode({rep: value, 't': t} if tid is None else {rep: value, 'tid': tid, 't': t})
+        if isinstance(value, dict):
+            frame = {'t': t} | (value.as_dict() if isinstance(value, Bag) else value)
+            if tid is not None:
+                frame['tid'] = tid
+            return self.encode(frame)
+        return self.reply('r', value, tid, t)
+
+
+ENCODER = Encoder()
+encode = ENCODER.encode
+"""Encode what is the server's own, or came from a client."""
 
 
 def encode_sorted(value: Any) -> bytes:
@@ -71,112 +181,10 @@ def encode_sorted(value: Any) -> bytes:
         As `encode`.
     """
     try:
-        return orjson.dumps(value, _default, _SORTED)
+        return _dumps(value, _known_to_orjson, _SORTED)
     except TypeError as exc:
-        return _encode_slowly(value, _SORTED, exc)
-
-
-def _encode_slowly(value: Any, option: int, refusal: TypeError) -> bytes:
-    if isinstance(refusal.__cause__, Error):
-        raise refusal.__cause__ from None
-    try:
-        plain = _plain(value)
-        return json.dumps(plain, separators=(',', ':'), sort_keys=option == _SORTED).encode()
-    except RecursionError:
-        raise TypeError('a value that contains itself, or is nested too deep, cannot be JSON') from None
-    except ValueError as exc:  # an integer of more digits than Python writes
-        raise TypeError(f'a value cannot be JSON: {exc}') from None
-
-
-def _default(value: Any) -> Any:
-    """One step towards JSON for what orjson does not know; orjson goes on from there."""
-    for kinds, step in _STEPS:
-        if isinstance(value, kinds):
-            return step(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Missing):
-        raise missing_error(value)
-    tolist = getattr(value, 'tolist', None)  # array.array, and numpy's arrays where orjson refuses their layout
-    if tolist is not None:
-        return tolist()
-    raise TypeError(f'{type(value).__qualname__} cannot be JSON')
-
-
-def _struct(value: msgspec.Struct) -> Any:
-    """The fields of a Struct under their encoded names; msgspec's own `to_builtins` would take a Bag for a dict."""
-    names, attributes = value.__struct_encode_fields__, value.__struct_fields__
-    config = value.__struct_config__
-    items = [getattr(value, attribute) for attribute in attributes]
-    tag = [] if config.tag is None else [config.tag]
-    if config.array_like:
-        return tag + items
-    found = {str(config.tag_field): config.tag} if tag else {}
-    return found | {name: item for name, item in zip(names, items, strict=True) if item is not msgspec.UNSET}
-
-
-_STEPS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
-    (Params, contents),  # as the next one, which has it be given what is a Bag's
-    (Bag, Bag.as_dict),
-    (dict, dict),
-    ((list, tuple), list),
-    (str, str),
-    (int, int),
-    (float, float),
-    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
-    (msgspec.Struct, _struct),
-)
-
-
-def _plain(value: Any) -> Any:
-    """A copy of `value` made of what the standard library's encoder takes."""
-    if value is None or isinstance(value, bool) or type(value) in (str, int):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    if type(value) is dict:
-        return {_key(key): _plain(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return [_plain(item) for item in value]
-    with suppress(TypeError):
-        return orjson.loads(orjson.dumps(value, option=_OPTIONS))
-    return _plain(_default(value))
-
-
-def _key(key: Any) -> str:
-    """A key as the standard library writes it."""
-    if key is None or isinstance(key, bool):
-        return {None: 'null', True: 'true', False: 'false'}[key]
-    for kind in (str, int, float):
-        if isinstance(key, kind):
-            return kind.__str__(key) if kind is str else kind.__repr__(key)  # whatever an enum shows of itself
-    raise TypeError(f'{type(key).__qualname__} cannot be a key in JSON')
-
-
-def reply(rep: str, value: Any, tid: Any, t: float) -> bytes:
-    """A reply, or the answer to a subscription: `{"<rep>": value, "tid": tid, "t": t}`.
-
-    Args:
-        rep: the entry's reply field; `''` merges a dict into the reply, and puts anything else under `r`.
-        value: the result.
-        tid: as it came, or `None`.
-        t: Unix time in seconds.
-
-    Raises:
-        As `encode`.
-    """
-    if rep:
-        frame = {rep: value, 't': t} if tid is None else {rep: value, 'tid': tid, 't': t}
-        try:
-            return orjson.dumps(frame, _default, _OPTIONS)  # as `encode`, which is a call more
-        except TypeError as exc:
-            return _encode_slowly(frame, _OPTIONS, exc)
-    if isinstance(value, dict):
-        frame = {'t': t} | (value.as_dict() if isinstance(value, Bag) else value)
-        if tid is not None:
-            frame['tid'] = tid
-        return encode(frame)
-    return reply('r', value, tid, t)
+        _interrupt(exc)
+    return _msgspec_sorted.encode(plain(value))
 
 
 def error(exc: Error, tid: Any = None) -> bytes:

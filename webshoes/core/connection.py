@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from webshoes.core import codec
 from webshoes.core.errors import Error
+from webshoes.core.text import UnsendableError, check_text
 
 
 class Subscribed(Struct, frozen=True):
@@ -32,6 +32,9 @@ class Link(Protocol):
 
 class Feeds(Protocol):
     """What goes out to a connection, as far as it is asked from any thread."""
+
+    def encode(self, name: str, value: Any) -> bytes:
+        """Return the JSON of an event's data."""
 
     def push(self, name: str, data: bytes) -> None:
         """Send a push to this connection alone."""
@@ -94,17 +97,22 @@ class Connection:
             Error: 406, this is a plain request, to which nothing can be pushed; 410, the connection is closed; 429, it
                 is too far behind: more than `Limits.send_buffer` bytes of such pushes wait already.
         """
-        data = codec.encode(data)
         if self._feed is None:
             raise Error(406, 'Only a WebSocket or an event stream can be pushed to')
-        self._feed.push(event, data)
+        try:
+            encoded = self._feed.encode(event, data)
+        except UnsendableError as exc:
+            raise TypeError(str(exc)) from None
+        self._feed.push(event, encoded)
 
     def close(self, code: int = 1000, reason: str = '') -> None:
         """Close it. Over WebSocket the peer reads code and reason (RFC 6455 sections 5.5.1 and 7.4).
 
         Raises:
             ValueError: a code that no endpoint may send, or a reason of more than 123 bytes.
+            TypeError: the reason has a lone surrogate.
         """
+        check_text(reason, 'the reason of a close')
         if code not in (1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)):
             raise ValueError(f'a close code is one that may be sent (1000, 1008, 3000 to 4999, ...), not {code!r}')
         if len(reason.encode()) > 123:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -42,6 +43,7 @@ class Dispatcher:
         self._on_failure = on_failure
         self._on_slow = on_slow
         self.slow = float('inf') if slow is None else slow
+        self._left_out: deque[tuple[float, float]] = deque(maxlen=1000)  # when a time ended, and how long it was
 
     def call(self, match: Match, ctx: Context, values: dict[str, Any], texts: Texts) -> Any:
         """Call a handler.
@@ -87,7 +89,13 @@ class Dispatcher:
         """Tell of a handler that has held the loop for long since `started`."""
         seconds = self.clock() - started
         if seconds > self.slow:
-            self._on_slow(name, seconds)
+            seconds -= sum(own for end, own in self._left_out if end > started)
+            if seconds > self.slow:
+                self._on_slow(name, seconds)
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave time that the server took, up to now, out of what is told of the handler that runs."""
+        self._left_out.append((self.clock(), seconds))
 
     def error(self, exc: BaseException, where: str) -> Error:
         """What the client reads of an exception; what it must not read is told to `on_failure`."""

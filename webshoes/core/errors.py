@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from webshoes.core.text import check_text
+
 SERVER_ERROR = 'Server error'
 
 
@@ -26,6 +28,7 @@ class Error(Exception):
 
     Raises:
         ValueError: `code` is not an error status.
+        TypeError: the message has a lone surrogate, which cannot be sent.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -34,6 +37,7 @@ class Error(Exception):
         super().__init__(code, message)
         self.code = code
         self.message = str(message)
+        check_text(self.message, "an error's message")
 
     def __str__(self) -> str:
         return self.message

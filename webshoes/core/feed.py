@@ -122,7 +122,8 @@ class Feed:
         try:
             value = self._on.dispatcher.run(read)
             value = await value if is_pending(value) else value
-            self._on.store.trigger(name, codec.encode(value), self._on.now(), only_first=True)
+            data = self._on.encoder.encode_event(name, value)
+            self._on.store.trigger(name, data, self._on.now(), only_first=True)
         except (Exception, SystemExit, KeyboardInterrupt) as exc:
             self._on.dispatcher.failed(exc, read.name)
 
@@ -179,6 +180,10 @@ class Feed:
         """Return the frame of a text."""
         size = len(message)
         return (frames.SHORT[size] if size < 126 else self.header(size)) + message
+
+    def encode(self, name: str, value: Any) -> bytes:
+        """Return the JSON of an event's data; raises as `Encoder.encode_event`."""
+        return self._on.encoder.encode_event(name, value)
 
     def push(self, name: str, data: bytes) -> None:
         """Send JSON as an event to this connection alone; from any thread.

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from webshoes.core.errors import Error
+from webshoes.core.text import check_text
 
 
 class Since(Struct, frozen=True):
@@ -20,13 +21,15 @@ def check_event(name: Any, max_name: int) -> None:
     """Check the name of an event that the program gives.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is no text, or has a lone surrogate.
         ValueError: it is empty or longer than `max_name` characters.
     """
     if not isinstance(name, str):
         raise TypeError(f'an event is named by a text, not {name!r}')
     if not 0 < len(name) <= max_name:
         raise ValueError(f'the name of an event has 1 to {max_name} characters, not {len(name)}')
+    if not name.isascii():
+        check_text(name, 'an event')
 
 
 def check_name(name: object, max_name: int, what: str = 'event') -> str:

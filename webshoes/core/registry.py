@@ -25,6 +25,7 @@ from msgspec import Struct, field
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler, compile_handler, unknown_key
 from webshoes.core.params import Bind, Texts
+from webshoes.core.text import check_text
 
 # Fields of the wire itself (section 5): what a client may send, and what the server sends.
 SENT_BY_CLIENTS = frozenset(('tid', 'uid', 'off', 'since', 'cancel', 'ping'))
@@ -153,7 +154,7 @@ def make_entry(sub: str, cmd: str, q: str, evt: str, rep: str, fm: dict[str, Any
     """An entry, everything in it checked.
 
     Raises:
-        TypeError: an argument or something in `fm` is of the wrong kind.
+        TypeError: an argument or something in `fm` is of the wrong kind, or a name has a lone surrogate.
         ValueError: a name or key cannot be used; the sentence says why.
     """
     _check_names(sub, cmd, q, evt, rep)
@@ -174,6 +175,7 @@ def _check_names(sub: str, cmd: str, q: str, evt: str, rep: str) -> None:
     for name, value in (('sub', sub), ('cmd', cmd), ('q', q), ('evt', evt), ('rep', rep)):
         if not isinstance(value, str):
             raise TypeError(f'register: {name} is a text, not {value!r}')
+        check_text(value, f'register: {name}')
     if '/' in sub:
         raise ValueError(f'register: sub is one segment of a path, without a slash, not {sub!r}')
     for name, value, reserved in (

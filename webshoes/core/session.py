@@ -57,6 +57,7 @@ class Session:
         '_on',
         '_rate',
         '_registry',
+        '_reply',
         '_scope',
         '_stopping',
         'close_code',
@@ -73,6 +74,7 @@ class Session:
         self._registry = services.registry
         self._dispatcher = services.dispatcher
         self._now = services.now
+        self._reply = services.encoder.reply
         self._scope = ctx.scope
         self._is_open = services.limits.max_rate is None  # to calls that are answered in one step, as no other waits
         self.feed = Feed(services, ctx, wake)
@@ -129,7 +131,7 @@ class Session:
                     dispatcher.check_pace(started, known.handler.name)
             if type(result) is dict or type(result) in PLAIN:
                 del ctx  # it takes no memory while the reply is encoded
-                reply = codec.reply(known.rep, result, tid, now())
+                reply = self._reply(known.rep, result, tid, now())
                 size = len(reply)
                 frame = (frames.SHORT[size] if size < 126 else feed.header(size)) + reply  # `Feed.frame`
                 feed.outbox.append(frame)
@@ -289,7 +291,7 @@ class Session:
         if off:
             self.feed.unsubscribe(name, uid)
             answer = {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
-            return self.feed.send(codec.reply(entry.rep, answer, tid, self._now()))
+            return self.feed.send(self._reply(entry.rep, answer, tid, self._now()))
         if self._stopping:
             raise _STOPPING
         since = check_since(message['since']) if 'since' in message else None

@@ -25,6 +25,7 @@ from webshoes.core.handler import Handler
 from webshoes.core.limits import over
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry, Folder, Match, Registry
+from webshoes.core.text import utf8
 from webshoes.guard import Guard, asking_of
 from webshoes.headers import HEADERS, JSON
 from webshoes.loops import soon
@@ -97,6 +98,7 @@ class Http:
         guard: refuses who may not ask.
         files: serves files.
         events: serves events.
+        encoder: encodes results.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Http:
         guard: Guard,
         files: Files,
         events: Events,
+        encoder: codec.Encoder,
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
@@ -117,6 +120,7 @@ class Http:
         self._guard = guard
         self._files = files
         self._events = events
+        self._encoder = encoder
         self._loop = asyncio.get_running_loop()
         self._running = 0
         self._calls: set[HttpCall] = set()  # whose results are awaited
@@ -194,7 +198,7 @@ class Http:
             ctx = Context(self._scope(Later(partial(request, data)), self._connection), path, None, message.method)
             result = copy_context().run(self._dispatcher.call, known.match, ctx, *found)  # as a task would
             if type(result) in codec.PLAIN:
-                return self._heads.answer(codec.encode(result))
+                return self._heads.answer(self._encoder.encode(result))
         except BaseException as exc:
             return Done(known.match, ctx, None, exc)
         return Done(known.match, ctx, result, None)
@@ -321,10 +325,10 @@ class Http:
         if isinstance(result, PurePath):
             return await self._files.file(request, Path(result))
         if isinstance(result, str):
-            return web.Response(text=result, headers=HEADERS)
+            return web.Response(body=utf8(result), content_type='text/plain', charset='utf-8', headers=HEADERS)
         if isinstance(result, (bytes, bytearray, memoryview)):
             return web.Response(body=bytes(result), content_type='application/octet-stream', headers=HEADERS)
-        return web.Response(body=codec.encode(result), headers=JSON)
+        return web.Response(body=self._encoder.encode(result), headers=JSON)
 
     def _error(
         self, exc: BaseException, match: Match | None, request: web.BaseRequest, asking: Asking
