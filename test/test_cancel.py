@@ -418,12 +418,15 @@ def test_a_long_poll_that_sends_no_more(serve: Serve, loop: str) -> None:
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-def test_a_stream_that_sends_no_more(serve: Serve, loop: str) -> None:
+@pytest.mark.parametrize('has_begun', [True, False])
+def test_a_stream_that_sends_no_more(serve: Serve, loop: str, has_begun: bool) -> None:
     """An event stream of such a client has what there is, and ends."""
     wsa = serve({}, loop=loop)
     wsa.triggerEvent('news', 7)
     with dial(wsa.port) as connection:
         connection.sendall(get('/cmd?evt=news', 'GET', 'Accept: text/event-stream'))
+        if has_begun:
+            read_head(connection)
         connection.shutdown(socket.SHUT_WR)
         assert b'"r":7' in read_all(connection)
     until(lambda: wsa.connections == [])

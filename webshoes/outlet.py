@@ -59,6 +59,9 @@ class Outlet:
         send_buffer: bytes that may wait in the transport; its `headroom` is kept free.
         sender: who sends.
         stalls: watches whether the peer takes anything.
+
+    Attributes:
+        on_half_close: called when the peer sends no more, if that matters to the sender.
     """
 
     __slots__ = (
@@ -68,6 +71,7 @@ class Outlet:
         '_stalls',
         'is_lost',
         'is_paused',
+        'on_half_close',
         'passed',
         'sender',
         'transport',
@@ -83,6 +87,7 @@ class Outlet:
         self.sender = sender
         self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
         self.is_lost = False
+        self.on_half_close: Callable[[], None] | None = None
         self.passed = 0  # bytes
         self._high = high
         self._stalls = stalls

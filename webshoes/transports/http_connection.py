@@ -173,17 +173,17 @@ class HttpConnection(web.RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps one
         """Keep the connection of a client that sends no more until its whole requests are answered.
 
-        TLS cannot be closed in one direction here, and neither WebSockets nor event streams go on without their client.
+        TLS cannot be closed in one direction here, and a WebSocket does not go on. An event stream sends what there is.
         """
         self.flush()
         if not http_lane.IS_OPEN or self._known is None or self._upgraded or self._is_idle:
-            return None
-        if self.outlet is not None and (self._request is None or self._request.writer.output_size):
             return None
         last = self._messages[-1][1] if self._messages else self._body
         if not last.is_eof() or self._known.get_extra_info('ssl_object') is not None:
             return None
         self.is_half_closed = True
+        if self.outlet is not None and self.outlet.on_half_close is not None:
+            self.outlet.on_half_close()
         self._end_with_last_request()
         return True
 

@@ -189,7 +189,8 @@ class _Client:
             for subscription, since in zip(subscriptions, cursors, strict=True):
                 epoch = (await self._subscribe(subscription, since)).epoch
             await readable(response).prepare(self._request)
-            if self._protocol.is_half_closed:  # whether its client is there will not be seen
+            self._outlet.on_half_close = self.end  # it would not be seen whether the client is there
+            if self._protocol.is_half_closed:
                 self.end()
             await self._send(response, _Places(subscriptions, cursors, epoch))
         finally:
