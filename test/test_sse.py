@@ -481,12 +481,36 @@ def test_routing(serve: Serve, method: str, path: str, answer: dict[str, Any], a
         ('application/json', False),
         ('text/event-stream2', False),
         ('x-text/event-stream', False),
+        ('text/event-stream;q=0', False),
+        ('text/event-stream;q=0.0, */*', False),
+        ('application/json;q=0.1, TEXT/event-stream; Q=0', False),
+        ('text/event-stream;x="a,b;q=0"', True),
+        ('x/y;z="text/event-stream"', False),
+        ('*/*;q=0, text/event-stream;q=0.001', True),
+        ('application/json;q=0, */*', True),
+        ('application/json;q=0, text/*', True),
+        ('text/html', False),
     ],
 )
 def test_accept(serve: Serve, accept: str, is_stream: bool) -> None:
     """A stream is for who names it; who takes anything gets the event as it stands."""
     kind = get(serve(), method='HEAD', Accept=accept).headers['Content-Type']
     assert kind == ('text/event-stream' if is_stream else 'application/json')
+
+
+@pytest.mark.parametrize('accept', ['*/*;q=0', 'application/json;q=0', 'application/json;q=0, text/event-stream;q=0'])
+def test_accept_of_neither(serve: Serve, accept: str) -> None:
+    """Who refuses both forms of an event gets neither."""
+    answer = get(serve(), Accept=accept)
+    assert (answer.status_code, answer.json()['code']) == (406, 406)
+
+
+def test_conditions(serve: Serve) -> None:
+    """`If-Match` asks for a version, and an event has no date."""
+    wsa = serve()
+    etag = get(wsa).headers['ETag']
+    assert [get(wsa, If_Match=tag).status_code for tag in (etag, '"x"', f'W/{etag}', '*')] == [200, 412, 412, 200]
+    assert get(wsa, If_Modified_Since='Sun, 06 Nov 2094 08:49:37 GMT').status_code == 200
 
 
 def test_accept_in_several_lines(serve: Serve) -> None:

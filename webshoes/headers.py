@@ -1,5 +1,9 @@
 """What every response has, and what is read of a request."""
 
+from __future__ import annotations
+
+from typing import Any
+
 HEADERS = {
     'X-Content-Type-Options': 'nosniff',  # what is sent as text is not to be run as a script
     'Server': 'webshoes',  # and not the versions of what is inside
@@ -8,3 +12,9 @@ JSON = {**HEADERS, 'Content-Type': 'application/json'}
 
 # Of the texts of a form. There are charsets that take minutes to decode, and that nobody sends.
 CHARSETS = ('utf-8', 'utf8', 'us-ascii', 'ascii', 'iso-8859-1', 'latin-1', 'windows-1252')
+
+
+def field(headers: Any, name: str) -> str | None:
+    """Return a header's value, its lines joined to one list (RFC 9110 section 5.3); `None` if there is none."""
+    lines = headers.getall(name, None)
+    return ', '.join(lines) if lines is not None else None

@@ -58,6 +58,18 @@ class Journal:
                 times,
             )
 
+    def broken_off(self, method: str, path: str, owed: int) -> None:
+        """An answer had a shorter body than its head declared."""
+        if (times := self._due('broken off')) is not None:
+            log.warning(
+                'the answer to %s %r ended %d bytes before its Content-Length, so its connection was closed%s: '
+                'a file became shorter or could not be read, or a handler sent less than it declared',
+                method,
+                path[:300],
+                owed,
+                times,
+            )
+
     def refusal(self, line: str) -> None:
         """Who asked was refused: log it unless it was told, or too many others were; those are counted."""
         if line in self._refusals:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
@@ -35,7 +34,7 @@ from webshoes.guard import Guard
 from webshoes.log import Journal, log
 from webshoes.loops import Turn, spawner
 from webshoes.outlet import Stalls
-from webshoes.paths import libPath
+from webshoes.paths import read_builtin
 from webshoes.pool import DaemonPool
 from webshoes.thread import Closing, LoopThread
 from webshoes.transports.http import Http
@@ -45,7 +44,6 @@ from webshoes.transports.static import Static
 from webshoes.transports.websocket import WebSockets
 
 FILE_THREADS = 8
-BUILTIN = {f'/{name}': Path(libPath('web'), name) for name in ('webshoes.js', 'webshoes.mjs')}
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -121,10 +119,10 @@ class Run:
             new_id=partial(secrets.token_hex, 16),
             encoder=parts.encoder,
         )
-        files, events = Static(BUILTIN), EventsOverHttp(services, stalls)
+        files, events = Static(read_builtin(), parts.journal), EventsOverHttp(services, stalls)
         http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events, parts.encoder)
         websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
-        server = Server(http, websockets, parts.meter)
+        server = Server(http, websockets, parts.meter, parts.journal)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
         self._fanout = fanout
         parts.store.wake = fanout.request

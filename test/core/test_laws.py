@@ -34,6 +34,7 @@ PURE = frozenset(
 )
 PURE_PARTS = {
     'datetime': {'date', 'datetime', 'time', 'timedelta', 'timezone'},
+    'calendar': {'monthrange', 'timegm'},
     'sys': {'_getframe'},
     'os': {'PathLike', 'fspath'},
     'hmac': {'compare_digest'},
@@ -45,6 +46,8 @@ LIBRARIES = frozenset(('msgspec', 'orjson', 'propertybag'))
 PARTS = {
     'webshoes.transports.body': {'webshoes.transports.http'},
     'webshoes.transports.half_closed': {'webshoes.transports.http_connection'},
+    'webshoes.transports.content': {'webshoes.transports.static'},
+    'webshoes.transports.disk': {'webshoes.transports.static', 'webshoes.transports.content'},
     'webshoes.transports.heads': {'webshoes.transports.http'},
     'webshoes.transports.http_call': {'webshoes.transports.http'},
     'webshoes.transports.http_connection': {'webshoes.transports.server'},
@@ -53,11 +56,13 @@ PARTS = {
     'webshoes.transports.peer': {'webshoes.transports.websocket'},
     'webshoes.transports.refusals': {
         'webshoes.transports.http_connection',
+        'webshoes.transports.content',
         'webshoes.transports.server',
         'webshoes.transports.websocket',
     },
     'webshoes.transports.request': {'webshoes.transports.http_connection', 'webshoes.transports.server'},
     'webshoes.transports.upgraded': {'webshoes.transports.http_connection'},
+    'webshoes.transports.writer': {'webshoes.transports.server'},
 }  # of faces, and who may import each
 
 Sources = dict[str, ast.Module]

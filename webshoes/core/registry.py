@@ -30,14 +30,15 @@ from webshoes.core.text import check_text
 # Fields of the wire itself (section 5): what a client may send, and what the server sends.
 SENT_BY_CLIENTS = frozenset(('tid', 'uid', 'off', 'since', 'cancel', 'ping'))
 SENT_BY_SERVER = frozenset(('tid', 't', 'seq', 'more', 'error', 'code', 'uid', 'ver', 'from', 'epoch', 'coming'))
-FOLDER_KEYS = frozenset(('root', 'defpage'))
+FOLDER_KEYS = frozenset(('root', 'defpage', 'links'))
 
 
 class Folder(Struct, frozen=True):
-    """A folder to serve: `{'root': path, 'defpage': file}`."""
+    """A folder to serve: `{'root': path, 'defpage': file, 'links': whether links may lead out of it}`."""
 
     root: str
     defpage: str
+    links: bool = False
 
 
 class Template(Struct, frozen=True):
@@ -211,10 +212,12 @@ def _folder(given: dict[str, Any], where: str) -> Folder:
     if unknown or 'root' not in given:
         problem = unknown_key(unknown, FOLDER_KEYS) if unknown else "it needs 'root', the folder's path"
         raise ValueError(f"folder '{where}': {problem}")
-    root, defpage = given['root'], given.get('defpage') or ''
+    root, defpage, links = given['root'], given.get('defpage') or '', given.get('links', False)
     if not isinstance(root, (str, os.PathLike)) or not isinstance(defpage, str):
         raise TypeError(f"folder '{where}': 'root' is a path and 'defpage' the name of a file in it, not {given!r}")
-    return Folder(os.fspath(root), defpage)
+    if not isinstance(links, bool):
+        raise TypeError(f"folder '{where}': 'links' is True or False, not {links!r}")
+    return Folder(os.fspath(root), defpage, links)
 
 
 class Known(Struct, frozen=True):

@@ -42,8 +42,11 @@ Readable = Callable[[web.StreamResponse], web.StreamResponse]
 class Files(Protocol):
     """What this face needs of the one that serves files."""
 
-    def builtin(self, path: str) -> Path | None:
-        """The package's file for a path."""
+    def has_builtin(self, path: str) -> bool:
+        """Whether the package has a file for a path."""
+
+    def builtin(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the package's file for a request."""
 
     def check_method(self, method: str) -> None:
         """Raise error 405 where a file is to be changed."""
@@ -222,16 +225,16 @@ class Http:
         names = self._event_names(request, entry) if entry is not None else []
         handler = match.target if match is not None and isinstance(match.target, Handler) else None
         is_named = match is not None and match.entry.sub == request.path[1:]  # which comes before a file of the package
-        builtin = None if is_named else self._files.builtin(request.path)
-        if names or (handler is not None and builtin is None):  # files may be linked to from anywhere
+        is_builtin = not is_named and self._files.has_builtin(request.path)
+        if names or (handler is not None and not is_builtin):  # files may be linked to from anywhere
             self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
         ctx = Context(self._scope(request, self._connection(request)), request.path, None, request.method)
         await self._guard.authenticate(ctx)
         if entry is not None and names:
             return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
-        if builtin is not None and not await self._comes_first(match, request.path):
+        if is_builtin and not await self._comes_first(match, request.path):
             self._files.check_method(request.method)
-            return await self._files.file(request, builtin)
+            return self._files.builtin(request)
         if match is None:
             raise Error(404, 'Not found')
         if isinstance(match.target, Folder):

@@ -13,12 +13,13 @@ from aiohttp.http import RawRequestMessage
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
-from webshoes.log import log
+from webshoes.log import Journal, log
 from webshoes.outlet import end, waiting_in
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
 from webshoes.transports.refusals import answer, refused
 from webshoes.transports.request import Request
+from webshoes.transports.writer import Writer
 
 TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
 POLL = 0.01  # seconds between two looks at whether the handlers are done
@@ -60,14 +61,15 @@ class Server:
     Args:
         http: answers requests.
         websockets: serves those who ask to upgrade.
-        meter: the app's.
+        meter, journal: the app's.
     """
 
-    def __init__(self, http: HttpFace, websockets: Face, meter: Meter) -> None:
+    def __init__(self, http: HttpFace, websockets: Face, meter: Meter, journal: Journal) -> None:
         self._http = http
         self._websockets = websockets
         self._limits = meter.limits
         self._meter = meter
+        self._journal = journal
         self._stopping = False
         self._server: HttpConnections
         self._listeners: list[asyncio.Server] = []
@@ -123,12 +125,12 @@ class Server:
         return accepting
 
     def _request(self, *args: object) -> web.BaseRequest:
-        message, payload, protocol, writer, task = args
+        message, payload, protocol, _, task = args
         return Request(
             message,  # type: ignore[arg-type]
             payload,  # type: ignore[arg-type]
             protocol,  # type: ignore[arg-type]
-            writer,  # type: ignore[arg-type]
+            Writer(protocol, self._loop, cast(RawRequestMessage, message).method),
             task,  # type: ignore[arg-type]
             self._loop,  # not the running one: it may be asked for in a thread
             client_max_size=self._limits.max_body_size or 0,
@@ -136,6 +138,39 @@ class Server:
         )
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._answer(request)
+        except web.HTTPException as exc:
+            await self._send(request, exc)
+            raise
+        await self._send(request, response)
+        return response
+
+    async def _send(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Send an answer. The connection ends with one that its head does not delimit, or that breaks off.
+
+        Raises:
+            ConnectionError: the client has gone, or cannot get this answer any more; the connection is closed.
+        """
+        if isinstance(
+            response, web.FileResponse
+        ):  # it may leave writing to the kernel, so nobody knows how much it was
+            response.force_close()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            raise
+        except Exception as exc:
+            self._journal.failure(exc, f'{request.method} {request.path}')
+            raise ConnectionResetError('the body of an answer failed') from exc
+        owed = cast(Writer, request.writer).owed
+        if owed != 0:
+            response.force_close()
+            if owed and not isinstance(response, web.FileResponse):
+                self._journal.broken_off(request.method, request.path, owed)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
             return refused(Error(503, 'The server is stopping'))
         protocol = cast(HttpConnection, request.protocol)

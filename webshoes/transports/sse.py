@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from aiohttp import web
 
 from webshoes.core.audience import Subscription
+from webshoes.core.conditions import Validators, failed_condition
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position, Push
 from webshoes.core.feed import BATCH, Feed, push_frame, state_frame
 from webshoes.core.names import Since, read_cursors, write_cursors
+from webshoes.core.negotiation import weigh_type
 from webshoes.core.registry import Entry
 from webshoes.core.services import Services
-from webshoes.headers import HEADERS, JSON
+from webshoes.headers import HEADERS, JSON, field
 from webshoes.log import log
 from webshoes.loops import soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
@@ -146,9 +149,16 @@ class _Client:
             return web.Response(status=204, headers={**HEADERS, 'Cache-Control': 'no-store'})
         tag = f'{position.epoch}:{push.version.ver if push is not None else 0}'
         headers = {**STATE, 'ETag': f'"{tag}"'}
-        if since is None and any(known.value in (tag, '*') for known in self._request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
+        if since is None and (ended := self._ended(headers['ETag'])):
+            return web.Response(status=ended, headers=headers)
         return web.Response(body=state_frame(subscription, position.epoch, push), headers=headers)
+
+    def _ended(self, tag: str) -> int | None:
+        """The status by which a condition of the request ends it; 412 is an error."""
+        ended = failed_condition(self._request.method, partial(field, self._request.headers), Validators(tag))
+        if ended == 412:
+            raise Error(412, 'The event is not at the version that the request expects')
+        return ended
 
     async def _next_push(self, wait: float) -> Push | None:
         with contextlib.suppress(TimeoutError):
@@ -325,6 +335,14 @@ def _cursors(text: str, count: int) -> list[Since]:
 
 
 def _wants_stream(request: web.BaseRequest) -> bool:
-    """Whether `Accept` (RFC 9110 section 12.5.1) names event streams."""
-    ranges = ','.join(request.headers.getall('Accept', [])).lower().split(',')
-    return any(part.partition(';')[0].strip() == 'text/event-stream' for part in ranges)
+    """Whether `Accept` (RFC 9110 section 12.5.1) asks for an event stream: by its name, or as it refuses JSON.
+
+    Raises:
+        Error: 406, it refuses both.
+    """
+    accept = field(request.headers, 'Accept') or ''
+    stream, is_named = weigh_type(accept, 'text/event-stream') or (0.0, False)
+    json, _ = weigh_type(accept, 'application/json') or (1.0, False)  # unless it is refused, it is what there is
+    if not stream and not json:
+        raise Error(406, 'Events are sent as application/json or text/event-stream, and Accept refuses both')
+    return stream > 0 and (is_named or not json)

@@ -1,172 +1,160 @@
-"""Folders and files over HTTP."""
+"""Folders, single files and the package's own files over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-import mimetypes
-import os
-import stat
+import gzip
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 
 from aiohttp import web
 
+from webshoes.core.conditions import Validators
 from webshoes.core.errors import Error
+from webshoes.core.media_types import content_type
+from webshoes.core.negotiation import choose_coding
 from webshoes.core.registry import Folder
-from webshoes.headers import HEADERS
+from webshoes.headers import HEADERS, field
+from webshoes.log import Journal
+from webshoes.transports.content import Content, respond
+from webshoes.transports.disk import LeadsOutError, OpenFile, open_file, resolve
 
 T = TypeVar('T')
 Args = TypeVarTuple('Args')
 
 NOT_FOUND = Error(404, 'Not found')
-READ = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)  # a pipe that nobody writes would be waited for
-# Where a file that is open has a path; there is none on Windows.
-OPEN_FILES = next((path for path in ('/proc/self/fd', '/dev/fd') if Path(path).is_dir()), '')
-SIBLINGS = {'br': '.br', 'gzip': '.gz'}
-TYPES = mimetypes.MimeTypes()
+NOT_TAKEN = Error(406, 'The client takes no coding that there is of this file')
+SIBLINGS = {'br': '.br', 'gzip': '.gz'}  # compressed files beside a file, the preferred ones first
+UNRESERVED = "%:@!$&'()*+,;=~"  # what stands in a path segment as it is (RFC 3986 section 3.3), and percent codes
 
 
 class Static:
     """Serves folders, single files and the files that come with the package.
 
     Args:
-        builtin: files of the package by the path that has them, `/webshoes.js`.
+        builtin: contents of the package's files by their path, `/webshoes.js`.
+        journal: the app's log.
     """
 
-    def __init__(self, builtin: Mapping[str, Path]) -> None:
+    def __init__(self, builtin: Mapping[str, bytes], journal: Journal) -> None:
         self._builtin = builtin
+        self._compressed: dict[str, bytes] = {}
+        self._journal = journal
 
-    def builtin(self, path: str) -> Path | None:
-        """The package's file for a path."""
-        return self._builtin.get(path)
+    def has_builtin(self, path: str) -> bool:
+        """Whether the package has a file for a path."""
+        return path in self._builtin
+
+    def builtin(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the package's file for a request, compressed if the client takes that.
+
+        Raises:
+            Error: 406, the client takes it neither way; 412.
+        """
+        coding = choose_coding(field(request.headers, 'Accept-Encoding'), ('gzip',))
+        if coding is None:
+            raise NOT_TAKEN
+        path = request.path
+        data = self._builtin[path]
+        tag = hashlib.sha256(data).hexdigest()[:16]
+        if coding:
+            if path not in self._compressed:
+                self._compressed[path] = gzip.compress(data, mtime=0)
+            data, tag = self._compressed[path], f'{tag}-{coding}'
+        return respond(
+            request, Content(data, len(data), content_type(path), coding, Validators(f'"{tag}"'), cache='no-cache')
+        )
 
     def check_method(self, method: str) -> None:
-        """Raise error 405 where a file is to be changed."""
+        """Check that a request reads a file.
+
+        Raises:
+            Error: 405.
+        """
         if method not in ('GET', 'HEAD'):
             raise Error(405, f'Method {method} is not taken here, only GET, HEAD')
 
     async def has(self, folder: Folder, path: str) -> bool:
         """Whether a folder has a file at a path."""
-        found = await _in_thread(resolve, folder.root, path)
+        found = await self._resolve(folder, path)
         return found is not None and found.is_file()
 
-    async def file(self, request: web.BaseRequest, path: Path, root: str | None = None) -> web.StreamResponse:
-        """A file, with type, ETag and Range (RFC 9110 sections 8.3, 8.8.3 and 14), or its sibling that is compressed.
+    async def file(self, request: web.BaseRequest, path: Path, root: Path | None = None) -> web.StreamResponse:
+        """Return a file, or the compressed file beside it, with type, ETag, conditions and ranges.
+
+        Args:
+            request: what asks for it.
+            path: the file.
+            root: a folder below which no link is followed; `None`: all are.
 
         Raises:
-            Error: 404, there is no such file below the folder `root`, or it cannot be read.
+            Error: 404, there is no file that can be read; 406, the client takes no coding that there is; 412.
         """
-        if not OPEN_FILES:  # pragma: no cover  # Windows, where links are for administrators
-            if not await _in_thread(path.is_file):
-                raise NOT_FOUND
-            return web.FileResponse(path, headers=HEADERS)
-        accepted = request.headers.get('Accept-Encoding', '').lower()
-        found = await _in_thread(_open, path, root, tuple(coding for coding in SIBLINGS if coding in accepted))
-        if found is None:
-            raise NOT_FOUND
-        file, coding = found
-        headers = {**HEADERS, 'Content-Type': TYPES.guess_type(path.name)[0] or 'application/octet-stream'}
-        if coding:
-            headers |= {'Content-Encoding': coding, 'Vary': 'Accept-Encoding'}
-        return _File(file, headers)
+        return respond(request, await _in_thread(_open, path, root, field(request.headers, 'Accept-Encoding')))
 
     async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
-        """What a folder has at a path: a file, or the way to the default page of a folder in it.
+        """Return what a folder has at a path: a file, or a redirect to the default page of a folder in it.
 
         Raises:
-            Error: 404, nothing that may be served; 405, it is to be changed.
-            web.HTTPSeeOther: to the default page.
+            Error: 404, nothing that may be served; 405, the request does not only read; and as `file`.
         """
-        found = await _in_thread(resolve, folder.root, path)
+        found = await self._resolve(folder, path)
         if found is None:
             raise NOT_FOUND
         self.check_method(request.method)
         if found.is_dir() and folder.defpage:
-            page = await _in_thread(resolve, folder.root, f'{path}/{folder.defpage}')
+            page = await self._resolve(folder, f'{path}/{folder.defpage}')
             if page is not None and page.is_file():
-                # One slash in front: "//host/" would lead to another site (RFC 3986 section 4.2).
-                location = f'/{quote(request.path.strip("/"))}/{quote(folder.defpage)}'.replace('//', '/', 1)
-                query = f'?{request.rel_url.raw_query_string}' if request.query_string else ''
-                raise web.HTTPSeeOther(location + query, headers=HEADERS)
+                return _redirect(request, folder.defpage)
         if path.endswith('/'):
             raise NOT_FOUND
-        return await self.file(request, found, folder.root)
+        root = None if folder.links else await _in_thread(Path(folder.root).resolve)
+        return await self.file(request, found, root)
 
-
-def resolve(root: str, path: str) -> Path | None:
-    """The file or folder that a path names below `root`, links followed; `None` if there is none or it lies outside.
-
-    Args:
-        root: the folder.
-        path: the decoded path below it, with slashes.
-    """
-    parts = [part for part in path.split('/') if part]
-    if any(part in ('.', '..') or '\\' in part or '\0' in part or os.path.splitdrive(part)[0] for part in parts):
-        return None
-    try:
-        base = Path(root).resolve(strict=True)
-        found = base.joinpath(*parts).resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):  # not there, a circle of links, a name no file system takes
-        return None
-    return found if found.is_relative_to(base) else None
-
-
-class _Open:
-    """An open file, closed when nobody needs it any more."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
-
-
-class _File(web.FileResponse):
-    """A file that is open: what is sent is what was checked, whatever stands at its path by now."""
-
-    def __init__(self, file: _Open, headers: Mapping[str, str]) -> None:
-        super().__init__(f'{OPEN_FILES}/{file.number}', headers=headers)
-        self._file: _Open | None = file
-
-    async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send it."""
+    async def _resolve(self, folder: Folder, path: str) -> Path | None:
         try:
-            return await super().prepare(request)
-        finally:
-            self._file = None
+            return await _in_thread(resolve, folder.root, path, folder.links)
+        except LeadsOutError as exc:
+            settings = {'root': folder.root, 'links': True}
+            self._journal.refusal(f'{exc.link} leads out of its folder and was not followed; to let it: {settings}')
+            return None
 
 
-def _open(path: Path, root: str | None, codings: tuple[str, ...]) -> tuple[_Open, str] | None:
-    """A file, or its sibling in one of these codings, and that coding; `None` where there is no file to read."""
-    base = None if root is None else Path(root).resolve()
-    for coding in codings:
-        sibling = _open_one(path.with_name(path.name + SIBLINGS[coding]), base)
-        if sibling is not None:
-            return sibling, coding
-    file = _open_one(path, base)
-    return None if file is None else (file, '')
+def _redirect(request: web.BaseRequest, page: str) -> web.Response:
+    """Return a redirect to the default page of the folder that a request names.
+
+    The reference is relative (RFC 3986 section 4.2) to what the client asked for, so that it holds behind a proxy that
+    takes a prefix off the path.
+    """
+    raw = request.rel_url.raw_path
+    segment = quote(raw.rpartition('/')[2], safe=UNRESERVED, errors='surrogateescape')
+    location = f'{segment}/{quote(page)}' if segment else quote(page)
+    if ':' in segment:
+        location = f'./{location}'  # or it would be taken for a scheme
+    if query := request.rel_url.raw_query_string:
+        location += f'?{query}'
+    return web.Response(status=303, text='303: See Other', headers={**HEADERS, 'Location': location})
 
 
-def _open_one(path: Path, root: Path | None) -> _Open | None:
-    try:
-        file = _Open(os.open(path, READ) if root is None else _open_below(root, path.relative_to(root)))
-    except (OSError, ValueError):
-        return None
-    return file if stat.S_ISREG(os.fstat(file.number).st_mode) else None
-
-
-def _open_below(root: Path, path: Path) -> int:
-    """Open a file no part of whose path is a link: one that has become one since it was looked at is not followed."""
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for part in path.parent.parts:
-            outer, folder = folder, os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(outer)
-        return os.open(path.name or '.', READ | os.O_NOFOLLOW, dir_fd=folder)
-    finally:
-        os.close(folder)
+def _open(path: Path, root: Path | None, accepted: str | None) -> Content:
+    file = open_file(path, root)
+    if file is None:
+        raise NOT_FOUND
+    siblings: dict[str, OpenFile] = {}
+    for coding, ending in SIBLINGS.items():
+        if accepted and (sibling := open_file(path.with_name(path.name + ending), root)) is not None:
+            siblings[coding] = sibling
+    chosen = choose_coding(accepted, siblings)
+    if chosen is None:
+        raise NOT_TAKEN
+    file = siblings.get(chosen, file)
+    stat = file.stat
+    # The time of the last change of any kind is in it, as the time of modification may be set back.
+    tag = f'"{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_size:x}{chosen and "-"}{chosen}"'
+    return Content(file, stat.st_size, content_type(path.name), chosen, Validators(tag, int(stat.st_mtime // 1)))
 
 
 async def _in_thread(fn: Callable[[Unpack[Args]], T], *args: *Args) -> T:
