@@ -169,7 +169,7 @@ def test_conditions(ask: Ask, headers: dict[str, str], status: int) -> None:
         assert answer.content == b'' or (method, status) in (('GET', 200), ('GET', 412), ('GET', 416))
         if status in (200, 304):
             assert (answer.headers['ETag'], answer.headers['Last-Modified']) == (etag, OLD_DATE)
-            assert answer.headers['Vary'] == 'Accept-Encoding'
+            assert 'Vary' not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_resume_after_a_change(ask: Ask, path: Path, change: Callable[[Path, byt
     assert ask(If_Match=etag).status_code == 412
 
 
-def test_file_of_this_very_second(ask: Ask, path: Path) -> None:
-    """The date of a file that may change again within it does not resume a download."""
+def test_if_range_with_a_new_date(ask: Ask, path: Path) -> None:
+    """The date of a file that has just changed does not resume a download: it may have changed twice in a second."""
     path.write_bytes(CONTENT)
     date = ask().headers['Last-Modified']
     assert ask(Range='bytes=1000-', If_Range=date).status_code == 200
@@ -274,6 +274,7 @@ def test_compressed_sibling(ask: Ask, path: Path, accept: str, coding: str) -> N
     """The compressed file beside a file is sent to who takes it, as another representation with a tag of its own."""
     path.with_name('a.bin.gz').write_bytes(ENCODED)
     plain = ask().headers['ETag']
+    assert ask().headers['Vary'] == 'Accept-Encoding'
     answer = ask(Accept_Encoding=accept)
     assert answer.content == (ENCODED if coding else CONTENT)
     assert answer.headers.get('Content-Encoding', '') == coding

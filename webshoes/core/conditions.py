@@ -22,7 +22,7 @@ _DATES = [
         rf'[a-z]{{3}} {_MONTH} (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})',  # asctime
     )
 ]
-STRONG_AFTER = 1  # seconds after which a date of modification is sure not to stand for two versions
+STRONG_AFTER = 60  # seconds after which a date of modification counts as strong (RFC 9110 section 8.8.2.2 asks for 1)
 
 
 class Validators(Struct, frozen=True):
@@ -63,7 +63,7 @@ def allows_range(if_range: str | None, current: Validators, now: float) -> bool:
     """Tell whether a request gets the range that it asks for (RFC 9110 section 13.1.5).
 
     A range is only joined to what the client has if that is surely of the same version. So a tag must be strong, and a
-    date must be exact and older than a second: a file may change twice in one.
+    date must be exact and not new: a file may change twice in a second.
 
     Args:
         if_range: the header's value.

@@ -33,6 +33,7 @@ class Content(Struct, frozen=True):
         content_type: with the charset.
         coding: the content coding of the bytes; `''` for none.
         validators: the entity tag and the date of this very content, in this coding.
+        varies: whether other clients get it in another coding.
         cache: the value of `Cache-Control`; `''` for none.
     """
 
@@ -41,6 +42,7 @@ class Content(Struct, frozen=True):
     content_type: str
     coding: str
     validators: Validators
+    varies: bool
     cache: str = ''
 
     async def read(self, start: int, size: int) -> bytes:
@@ -82,7 +84,9 @@ def respond(request: web.BaseRequest, content: Content) -> web.StreamResponse:
 
 def _headers(content: Content, now: float) -> dict[str, str]:
     validators = content.validators
-    headers = {**HEADERS, 'Vary': 'Accept-Encoding', 'ETag': validators.etag}
+    headers = {**HEADERS, 'ETag': validators.etag}
+    if content.varies:
+        headers['Vary'] = 'Accept-Encoding'
     if validators.modified is not None:
         headers['Last-Modified'] = formatdate(min(validators.modified, int(now)), usegmt=True)  # section 8.8.2.1
     if content.cache:

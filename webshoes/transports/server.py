@@ -152,9 +152,10 @@ class Server:
         Raises:
             ConnectionError: the client has gone, or cannot get this answer any more; the connection is closed.
         """
-        if isinstance(
+        is_unknown = isinstance(
             response, web.FileResponse
-        ):  # it may leave writing to the kernel, so nobody knows how much it was
+        )  # it may have the kernel write, which does not tell how much
+        if is_unknown:
             response.force_close()
         try:
             await response.prepare(request)
@@ -167,7 +168,7 @@ class Server:
         owed = cast(Writer, request.writer).owed
         if owed != 0:
             response.force_close()
-            if owed and not isinstance(response, web.FileResponse):
+            if owed and not is_unknown:
                 self._journal.broken_off(request.method, request.path, owed)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, Unpack
@@ -27,6 +27,7 @@ Args = TypeVarTuple('Args')
 
 NOT_FOUND = Error(404, 'Not found')
 NOT_TAKEN = Error(406, 'The client takes no coding that there is of this file')
+GZIP = 31  # zlib's number for its largest window in gzip's format
 SIBLINGS = {'br': '.br', 'gzip': '.gz'}  # compressed files beside a file, the preferred ones first
 UNRESERVED = "%:@!$&'()*+,;=~"  # what stands in a path segment as it is (RFC 3986 section 3.3), and percent codes
 
@@ -62,10 +63,11 @@ class Static:
         tag = hashlib.sha256(data).hexdigest()[:16]
         if coding:
             if path not in self._compressed:
-                self._compressed[path] = gzip.compress(data, mtime=0)
+                packer = zlib.compressobj(wbits=GZIP)
+                self._compressed[path] = packer.compress(data) + packer.flush()
             data, tag = self._compressed[path], f'{tag}-{coding}'
         return respond(
-            request, Content(data, len(data), content_type(path), coding, Validators(f'"{tag}"'), cache='no-cache')
+            request, Content(data, len(data), content_type(path), coding, Validators(f'"{tag}"'), True, 'no-cache')
         )
 
     def check_method(self, method: str) -> None:
@@ -145,7 +147,7 @@ def _open(path: Path, root: Path | None, accepted: str | None) -> Content:
         raise NOT_FOUND
     siblings: dict[str, OpenFile] = {}
     for coding, ending in SIBLINGS.items():
-        if accepted and (sibling := open_file(path.with_name(path.name + ending), root)) is not None:
+        if (sibling := open_file(path.with_name(path.name + ending), root)) is not None:
             siblings[coding] = sibling
     chosen = choose_coding(accepted, siblings)
     if chosen is None:
@@ -154,7 +156,9 @@ def _open(path: Path, root: Path | None, accepted: str | None) -> Content:
     stat = file.stat
     # The time of the last change of any kind is in it, as the time of modification may be set back.
     tag = f'"{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_size:x}{chosen and "-"}{chosen}"'
-    return Content(file, stat.st_size, content_type(path.name), chosen, Validators(tag, int(stat.st_mtime // 1)))
+    return Content(
+        file, stat.st_size, content_type(path.name), chosen, Validators(tag, int(stat.st_mtime // 1)), bool(siblings)
+    )
 
 
 async def _in_thread(fn: Callable[[Unpack[Args]], T], *args: *Args) -> T:
