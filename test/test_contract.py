@@ -111,6 +111,8 @@ CASES: dict[str, tuple[Callable[..., Any], Any, Result]] = {
     'q is null': (echo, None, (200, {})),
     'echo': (echo, {'a': {'b': [1, None, True, 'ü']}, '_': 0}, (200, {'a': {'b': [1, None, True, 'ü']}, '_': 0})),
     'default': (lambda ctx, q: q.get('n', 3), {}, (200, 3)),
+    'default of a cast': (lambda ctx, q: q.get('a.n', 3, cast=int), {}, (200, 3)),
+    'nothing to get': (lambda ctx, q: q.get('n'), {}, (200, None)),
     'cast': (lambda ctx, q: q.get('n', cast=int), {'n': '4'}, (200, 4)),
     # results
     '{}': (gives({}), {}, (200, {})),
@@ -135,6 +137,9 @@ CASES: dict[str, tuple[Callable[..., Any], Any, Result]] = {
     'missing': (add, {'a': 2}, (400, "Missing parameter 'b'")),
     'missing inside': (lambda ctx, q: int(q.a.b), {'a': {}}, (400, "Missing parameter 'a.b'")),
     'missing iterated': (lambda ctx, q: list(q.cells), {}, (400, "Missing parameter 'cells'")),
+    'missing compared': (lambda ctx, q: q.a.n > 3, {'a': {}}, (400, "Missing parameter 'a.n'")),
+    'missing sorted': (lambda ctx, q: min(3, q.n), {}, (400, "Missing parameter 'n'")),
+    'missing to cast': (lambda ctx, q: q.get('a.n', cast=int), {'a': {}}, (400, "Missing parameter 'a.n'")),
     'missing returned': (lambda ctx, q: {'n': q.n}, {}, (400, "Missing parameter 'n'")),
     'missing awaited': (add_later, {'a': 2}, (400, "Missing parameter 'b'")),
     'missing elsewhere': (add_elsewhere, {'a': 2}, (400, "Missing parameter 'b'")),

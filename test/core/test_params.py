@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
+import heapq
 import json
 import math
 import operator
@@ -10,6 +12,7 @@ import os
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -141,13 +144,43 @@ def test_missing_is_falsy() -> None:
     assert f'{missing!r}' == repr(missing)
 
 
-@pytest.mark.parametrize('compare', [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge])
-def test_missing_compares_as_propertybag_does(compare: Callable[[Any, Any], bool]) -> None:
-    """A missing parameter equals no value and is neither above nor below one, as propertybag's own placeholder."""
-    others: list[Any] = [0, 1, '', 'a', False, True, [], {}, 1.5]
-    for other in others:
+OTHERS: list[Any] = [0, 1, '', 'a', False, True, [], {}, 1.5, (), None, {1}, Decimal(1)]
+
+
+@pytest.mark.parametrize('compare', [operator.eq, operator.ne])
+def test_missing_equals_no_value(compare: Callable[[Any, Any], bool]) -> None:
+    """A missing parameter equals no value, as propertybag's own placeholder, but `None`."""
+    for other in (other for other in OTHERS if other is not None):
         assert compare(q().a, other) is compare(Bag().a, other) is (compare is operator.ne)
         assert compare(other, q().a) is (compare is operator.ne)
+
+
+@pytest.mark.parametrize('compare', [operator.lt, operator.le, operator.gt, operator.ge])
+@pytest.mark.parametrize('other', [*OTHERS, q().b])
+def test_missing_has_no_order(compare: Callable[[Any, Any], bool], other: Any) -> None:
+    """Whether a missing parameter is above or below something, on either side, is error 400."""
+    fail_naming(lambda missing: compare(missing, other), q(a={}).a.b.c, 'a.b.c')
+    if type(other) is not Missing:
+        fail_naming(lambda missing: compare(other, missing), q().a, 'a')
+
+
+@pytest.mark.parametrize(
+    'use',
+    [
+        lambda m: min(m, 3),
+        lambda m: max(3, m),
+        lambda m: sorted([1, m]),
+        lambda m: sorted([m, 1], reverse=True),
+        lambda m: 0 < m < 3,
+        lambda m: [1, 2].sort(key=lambda _: m),
+        lambda m: bisect.bisect([1, 2], m),
+        lambda m: heapq.nsmallest(1, [1, m]),
+        lambda m: (1, m) < (1, 2),
+    ],
+)
+def test_missing_is_not_ordered(use: Use) -> None:
+    """What orders values needs them all."""
+    fail_naming(use, q().a, 'a')
 
 
 def test_missing_is_none() -> None:
@@ -305,7 +338,11 @@ def test_merge_with_no_dict() -> None:
         (('z', 5), {}, 5),
         (('n', 5), {'cast': int}, 3),
         (('z', 5), {'cast': int}, 5),
-        (('z',), {'cast': int}, None),
+        (('z', None), {'cast': int}, None),
+        (('z', 0), {'cast': str}, 0),
+        (('a.z', None), {'cast': int}, None),
+        (('z',), {'sep': '/'}, None),
+        ((7,), {}, None),
         (('z', 'x'), {'cast': int}, 'x'),
         (('a.b',), {}, '1'),
         (('a.b',), {'cast': float}, 1.0),
@@ -317,6 +354,36 @@ def test_merge_with_no_dict() -> None:
 def test_get(args: Any, kwargs: Any, value: Any) -> None:
     """`get` gives the value at a key or dotted path, cast where it is there, and the default where not."""
     assert q(n='3', a={'b': '1'}).get(*args, **kwargs) == value
+
+
+@pytest.mark.parametrize(
+    ('find', 'name'),
+    [
+        (lambda q: q.get('z', cast=int), 'z'),
+        (lambda q: q.get('a.z', cast=int), 'a.z'),
+        (lambda q: q.get('z.y', cast=float), 'z.y'),
+        (lambda q: q.get('n.deeper', cast=int), 'n.deeper'),
+        (lambda q: q.get('a/z', sep='/', cast=str), 'a.z'),
+        (lambda q: q.get(7, cast=int), '7'),
+        (lambda q: q.a.get('z', cast=bool), 'a.z'),
+        (lambda q: q.z.get('y.x', cast=int), 'z.y.x'),
+        (lambda q: q.z.get(7, cast=int), 'z.7'),
+        (lambda q: q.bag('a').get('z', cast=int), 'a.z'),
+    ],
+)
+def test_get_what_is_missing(find: Use, name: str) -> None:
+    """`get` with `cast` and without a default needs the value: error 400 names the parameter."""
+    fail_naming(find, q(n='3', a={'b': '1'}), name)
+
+
+def test_get_of_a_bag_that_is_missing() -> None:
+    """`get` of a bag that was not sent gives what it gives of an empty one."""
+    assert (q().a.get('b'), q().a.get('b', 5), q().a.b.get('c', 5, cast=int), q().a.get('b', None, cast=int)) == (
+        None,
+        5,
+        5,
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -17,13 +17,15 @@ from webshoes.core.errors import Error
 
 Texts = Mapping[str, list[Any]]
 """The parameters that came as text (query, form, path), each with all its values."""
+NOTHING: Any = msgspec.UNSET  # in place of a default that is not given
 
 
 class Missing:
     """What a `Params` gives for a key that the client did not send.
 
-    It is falsy, equals `None` and nothing else, may be walked deeper (`q.a.b.c`) and assigned to; whoever needs its
-    value gets error 400, which names it. (propertybag's own placeholder may be iterated for ever.)
+    It is falsy, equals `None` and nothing else, may be walked deeper (`q.a.b.c`) and assigned to. Code that needs its
+    value, for a comparison of order too, gets error 400, which names it. (propertybag's own placeholder may be iterated
+    for ever.)
     """
 
     __slots__ = ('__bag', '__path')
@@ -59,10 +61,11 @@ class Missing:
     def __eq__(self, other: object) -> bool:
         return other is None
 
-    def __lt__(self, other: object) -> bool:
-        return False
-
-    __gt__ = __le__ = __ge__ = __lt__
+    def get(
+        self, ks: Any, defval: Any = NOTHING, sep: str | None = None, cast: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """As `Params.get`, of a bag that was not sent."""
+        return _default(Missing(self.__bag, (*self.__path, *_steps(ks, sep))), defval, cast)
 
     def __repr__(self) -> str:
         return f'<missing parameter {missing_name(self)}>'
@@ -75,6 +78,7 @@ class Missing:
 
     __call__ = __called
 
+    __lt__ = __le__ = __gt__ = __ge__ = __needed
     __int__ = __float__ = __complex__ = __index__ = __str__ = __format__ = __bytes__ = __needed
     __iter__ = __next__ = __reversed__ = __contains__ = __len__ = __delattr__ = __delitem__ = __needed
     __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __divmod__ = __pow__ = __matmul__ = __needed
@@ -98,6 +102,24 @@ def missing_error(missing: Missing) -> Error:
 
 def _dotted(*steps: Any) -> str:
     return '.'.join(map(str, steps))
+
+
+def _steps(ks: Any, sep: str | None) -> Sequence[Any]:
+    """The keys of a path."""
+    return ks.split(sep or '.') if isinstance(ks, str) else (ks,)
+
+
+def _default(missing: Missing, defval: Any, cast: Callable[[Any], Any] | None) -> Any:
+    """What `get` gives for a parameter that was not sent.
+
+    Raises:
+        Error: 400, it was asked for as what `cast` makes of it, and there is no default.
+    """
+    if defval is not NOTHING:
+        return defval
+    if cast is None:
+        return None
+    raise missing_error(missing)
 
 
 # What Bag's methods read of a bag beside its values, put there when one is called; `prefix` is ours.
@@ -155,23 +177,33 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         """Nothing: all that there is was found before this is asked."""
         raise AttributeError(key)
 
-    def get(self, ks: Any, defval: Any = None, sep: str | None = None, cast: Callable[[Any], Any] | None = None) -> Any:
-        """The value at a key or dotted path, or `defval`.
+    def get(
+        self, ks: Any, defval: Any = NOTHING, sep: str | None = None, cast: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Return the value at a key or dotted path.
+
+        Args:
+            ks: the key, or the path.
+            defval: returned as it is where nothing was sent. Without it that is `None`, or with `cast` an error.
+            sep: what stands between the keys of a path; `None` is a dot.
+            cast: called with the value: `int`, say.
 
         Raises:
-            Error: 400, the value is there and `cast` does not take it.
+            Error: 400, `cast` does not take the value, or nothing was sent that it could take.
         """
-        value = super().get(ks, defval, sep)
-        if cast is None or not self.exists(ks, sep):
+        value = super().get(ks, NOTHING, sep)
+        if value is NOTHING:
+            return _default(Missing(self, tuple(_steps(ks, sep))), defval, cast)
+        if cast is None:
             return value
         try:
             return cast(value)
         except (ValueError, TypeError, ArithmeticError, LookupError):
             kind = getattr(cast, '__name__', 'value')
-            name = _dotted(*self.__dict__['prefix'], ks)
+            name = _dotted(*self.__dict__['prefix'], *_steps(ks, sep))
             raise Error(400, f"Parameter '{name}' is not a valid {kind}") from None
 
-    def bag(self, ks: Any, defval: Any = None, sep: str | None = None) -> Any:
+    def bag(self, ks: Any, defval: Any = NOTHING, sep: str | None = None) -> Any:
         """As `get`, a dict as a bag that shares its content."""
         value = self.get(ks, defval, sep)
         return Params.of(value, None, (*self.__dict__['prefix'], ks)) if type(value) is dict else value
