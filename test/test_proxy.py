@@ -22,7 +22,7 @@ import webshoes as ws
 
 from .conftest import TIMEOUT, OpenPeer, Serve
 from .faces import dial, read_block, until
-from .test_security import refused
+from .test_security import close_of, refused
 
 PAGE = Path(__file__).resolve().parent.parent / 'docs' / 'security.md'
 NAME = 'rig.example.com'
@@ -171,7 +171,7 @@ def test_the_snippets(serve: Serve, open_peer: OpenPeer, start_proxy: StartProxy
         assert [conn.user for conn in wsa.connections] == ['ann', 'ann']
 
 
-def test_what_is_refused(serve: Serve, start_proxy: StartProxy) -> None:
+def test_what_is_refused(serve: Serve, start_proxy: StartProxy, open_peer: OpenPeer) -> None:
     """Pages of other origins and those without a login are refused behind a proxy too, and so are other names."""
     wsa = serve({'who': lambda ctx, q: ctx.user}, hosts=[NAME], auth=ws.bearer_auth({TOKEN: 'ann'}))
     proxy = start_proxy(wsa)
@@ -183,7 +183,7 @@ def test_what_is_refused(serve: Serve, start_proxy: StartProxy) -> None:
         ({}, 200),
     ):
         assert proxy.ask('/cmd/who', **headers).status_code == status
-    assert refused(proxy, origin='https://evil.example', **proxy.way).status_code == 403
+    assert close_of(open_peer(proxy, origin='https://evil.example', **proxy.way))[0] == 4403
     assert refused(proxy, **proxy.way).status_code == 401
 
 

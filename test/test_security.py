@@ -194,12 +194,17 @@ def test_own_pages_and_programs(new_desk: NewDesk, headers: dict[str, str]) -> N
 
 @pytest.mark.parametrize('path', ['/', '/cmd', '/cmd/do', '/any/where', '/webshoes.js', '/files/file.txt'])
 def test_websockets_of_other_origins(new_desk: NewDesk, open_peer: OpenPeer, path: str) -> None:
-    """A page of another origin cannot open a WebSocket, on whatever path: 403 before the upgrade."""
+    """A page of another origin cannot use a WebSocket, on whatever path: it reads 4403 and why, and nothing is run."""
     desk = new_desk()
     for headers in FOREIGN:
-        answer = refused(desk.wsa, path, additional_headers=filled(headers, desk.wsa))
-        assert (answer.status_code, answer.json()['code']) == (403, 403)
-    assert desk.done == []
+        filled_in = filled(headers, desk.wsa)
+        if 'Origin' in headers:
+            with open_peer(desk.wsa, path, additional_headers=filled_in).connection as connection:
+                assert close_of(Peer(connection)) == (4403, 'Pages of this origin are not let in')
+        else:  # as no browser asks
+            answer = refused(desk.wsa, path, additional_headers=filled_in)
+            assert (answer.status_code, answer.json()['code']) == (403, 403)
+    assert (desk.done, desk.wsa.connections) == ([], [])
     for headers in OWN:
         assert is_quiet(open_peer(desk.wsa, path, additional_headers=filled(headers, desk.wsa)))
     assert desk.done == ['connect'] * len(OWN)
@@ -343,7 +348,7 @@ def test_websockets_of_listed_origins(new_desk: NewDesk, open_peer: OpenPeer, or
     desk = new_desk(origins=origins)
     assert open_peer(desk.wsa, '/', origin=origin).ask({'cmd': 'cmd/do'})['r'] == 'done'
     if origins != '*':
-        assert refused(desk.wsa, origin='http://other.example').status_code == 403
+        assert close_of(open_peer(desk.wsa, origin='http://other.example'))[0] == 4403
 
 
 # --- preflights ---
@@ -458,7 +463,8 @@ def test_a_proxy_in_front(new_desk: NewDesk, open_peer: OpenPeer) -> None:
     assert desk.ask('/cmd/do', **own | {'Origin': 'https://example.com'}).status_code == 403
     assert desk.ask('/cmd/do', **own | {'X-Forwarded-Host': 'evil.example', 'Origin': EVIL}).status_code == 403
     with handshake(desk.wsa, 'Origin: https://rig.example.com') as connection:
-        assert read_head(connection).startswith('HTTP/1.1 403 ')  # as it was not forwarded
+        read_head(connection)
+        assert connection.recv(4) == b'\x88\x25\x11\x33'  # a close with 4403, because the name was not forwarded
 
 
 def test_http_1_0_without_a_host(new_desk: NewDesk) -> None:
@@ -516,10 +522,10 @@ def test_a_refusal_that_no_setting_helps(
     assert 'to let it in' not in line
 
 
-def test_refused_websockets_are_told(new_desk: NewDesk, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_websockets_are_told(new_desk: NewDesk, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture) -> None:
     """A WebSocket and a preflight that are refused are told as any request, and once for all of them."""
     desk = new_desk()
-    refused(desk.wsa, origin=EVIL)
+    assert close_of(open_peer(desk.wsa, origin=EVIL))[0] == 4403
     desk.ask('/cmd/do', 'OPTIONS', Origin=EVIL, **PREFLIGHT)
     desk.ask('/cmd?evt=heat', Origin=EVIL)
     assert [SETTING.findall(line) for line in lines(caplog)] == [[('origins', f"['{EVIL}']")]]
@@ -594,15 +600,34 @@ def test_nothing_without_a_login(
     assert open_peer(desk.wsa, additional_headers=login).ask({'cmd': 'cmd/do'})['r'] == 'done'
 
 
-def test_hosts_and_origins_come_before_logins(new_desk: NewDesk) -> None:
+def test_hosts_and_origins_come_before_logins(new_desk: NewDesk, open_peer: OpenPeer) -> None:
     """Nobody is asked to log in who may not ask at all."""
     asked: list[ws.Context] = []
     desk = new_desk(auth=asked.append)
     for headers in {'Origin': EVIL}, {'Host': 'evil.example'}, {'Sec-Fetch-Site': 'cross-site'}:
         assert {answer.status_code for answer in send(desk, headers)} == {403}
-    for answer in refused(desk.wsa, origin=EVIL), refused(desk.wsa, additional_headers={'Origin': 'null'}):
-        assert answer.status_code == 403
+    for origin in EVIL, 'null':
+        assert close_of(open_peer(desk.wsa, origin=origin))[0] == 4403
+    with dial(desk.wsa.port) as connection:
+        connection.sendall(upgrade(f'Origin: {EVIL}', host='evil.example'))
+        assert read_head(connection).startswith('HTTP/1.1 403 ')
     assert asked == []
+
+
+def test_an_origin_comes_before_a_login_by_message(door: NewDesk, open_peer: OpenPeer) -> None:
+    """A page of another origin is refused before it can send its login."""
+    desk = door(limits=ws.Limits(auth_timeout=TIMEOUT))
+    assert close_of(open_peer(desk.wsa, origin=EVIL)) == (4403, 'Pages of this origin are not let in')
+
+
+@pytest.mark.parametrize('settings', [{}, {'auth': ws.bearer_auth(TOKEN), 'origins': [EVIL]}])
+def test_a_refusal_of_what_is_no_handshake(new_desk: NewDesk, settings: Any) -> None:
+    """A page that sends what is no WebSocket handshake reads that it is refused, not what is wrong with it."""
+    desk = new_desk(**settings)
+    answer = exchange_once(
+        desk.wsa, f'GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nOrigin: {EVIL}\r\n\r\n'.encode()
+    )
+    assert answer.startswith(b'HTTP/1.1 401' if settings else b'HTTP/1.1 403')
 
 
 def test_a_refusal_is_readable_where_it_may_be(new_desk: NewDesk) -> None:
@@ -1099,15 +1124,15 @@ def test_origins_and_logins_over_tls(new_desk: NewDesk, certificates: Certificat
         async with dial_in(origin=own, subprotocols=cast(Any, ['webshoes', TOKEN])) as connection:
             await connection.send(json.dumps({'cmd': 'cmd/who'}))
             assert (json.loads(await connection.recv())['r'], connection.subprotocol) == ('ann', 'webshoes')
-        for origin, status in (EVIL, 403), (None, 401):
-            with pytest.raises(InvalidStatus) as refusal:
-                await dial_in(origin=cast(Any, origin))
-            assert refusal.value.response.status_code == status
-        async with dial_in(origin=own) as connection:
-            with pytest.raises(ConnectionClosed) as closed:
-                await connection.recv()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 4401
+        with pytest.raises(InvalidStatus) as refusal:
+            await dial_in()
+        assert refusal.value.response.status_code == 401
+        for origin, code in (EVIL, 4403), (own, 4401):
+            async with dial_in(origin=cast(Any, origin)) as connection:
+                with pytest.raises(ConnectionClosed) as closed:
+                    await connection.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == code
 
     run_apart(shake_hands())
 

@@ -36,7 +36,7 @@ ATTACKS = {
         const socket = new WebSocket(at.replace('http', 'ws'));
         socket.onopen = () => socket.send('{"cmd": "cmd/do"}');
         socket.onmessage = ({ data }) => { socket.close(); resolve(JSON.parse(data).r); };
-        socket.onerror = () => resolve('nothing');
+        socket.onclose = ({ code, reason }) => resolve(`${code} ${reason}`);
       })""",
     'webshoes.js': """new Promise(resolve => {
         const wsc = WebShoes({ url: at, cb: type => { if (type === 'close') resolve('nothing'); } });
@@ -101,7 +101,8 @@ def test_a_page_of_another_origin(desk: NewDesk, new_page: NewPage) -> None:
     target, home = desk(), desk()
     page = visit(new_page, home.wsa, target.wsa)
     found = {name: page.evaluate(attack) for name, attack in ATTACKS.items()}
-    assert found == dict.fromkeys(ATTACKS, 'nothing')
+    refusal = {'WebSocket': '4403 Pages of this origin are not let in'}
+    assert found == dict.fromkeys(ATTACKS, 'nothing') | refusal
     for attack in BLIND.values():
         page.evaluate(attack)
     assert (target.done, target.wsa.connections) == ([], [])

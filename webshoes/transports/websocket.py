@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import WSCloseCode, hdrs, web
 
 from webshoes.core import codec, frames
+from webshoes.core.access import Asking
 from webshoes.core.auth import SUBPROTOCOL, offered_token
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
@@ -26,7 +27,7 @@ from webshoes.transports.lane import IS_OPEN, FastLane, SlowLane
 from webshoes.transports.peer import Peer
 from webshoes.transports.refusals import answer
 
-LOGIN_CLOSES = {401: 4401, 403: 4403}
+CLOSES = {401: 4401, 403: 4403}  # codes of refusals that a browser reads
 
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
 MakeSession = Callable[[Services, Context, Callable[[], None]], Session]
@@ -92,26 +93,25 @@ class WebSockets:
         try:
             asking = asking_of(request.headers)
             self._guard.check_host(asking)
-            self._guard.check_origin(asking)
-            if not by_message:
-                refusal = await self._login(ctx)
-            if refusal is not None and not (refusal.code in LOGIN_CLOSES and 'Origin' in request.headers):
+            refusal = await self._refusal(ctx, asking, by_message)
+            if refusal is not None and not (refusal.code in CLOSES and 'Origin' in request.headers):
                 raise refusal
             await ws.prepare(request)
         except Error as exc:
             return self._refused(exc), None
         except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
-            return self._refused(Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')), None
+            error = Error(400, f'Not a WebSocket handshake: {getattr(exc, "text", exc)}')
+            return self._refused(refusal or error), None
         peer = Peer(ws, request, self._on, self._stalls, self._turn)
         peer.session = self._session(self._on, ctx, peer.wake)
         if ws.ws_protocol == SUBPROTOCOL:
             peer.session.feed.header = frames.announcing_header
-        if by_message:
+        if by_message and refusal is None:
             refusal = await self._login_by_message(peer, ctx)
         if refusal is None:
             return ws, peer
-        # a browser would learn of an answer no more than that there is no connection
-        await peer.end(LOGIN_CLOSES.get(refusal.code, WSCloseCode.INTERNAL_ERROR), refusal.message)
+        # a page cannot read the answer to a handshake, but it can read why its WebSocket was closed
+        await peer.end(CLOSES.get(refusal.code, WSCloseCode.INTERNAL_ERROR), refusal.message)
         return ws, None
 
     def _make_ws(self) -> SlowLane:
@@ -132,10 +132,12 @@ class WebSockets:
         headers = {400: {'Sec-WebSocket-Version': '13'}, 401: self._guard.challenge}  # RFC 6455 section 4.2.2
         return answer(error, headers.get(error.code))
 
-    async def _login(self, ctx: Context) -> Error | None:
-        """Why the handshake is refused, if it is."""
+    async def _refusal(self, ctx: Context, asking: Asking, by_message: bool) -> Error | None:
+        """Return why a handshake is refused, `None` where it is not; a login by message is still to come."""
         try:
-            await self._guard.authenticate(ctx)
+            self._guard.check_origin(asking)
+            if not by_message:
+                await self._guard.authenticate(ctx)
         except Exception as exc:
             return self._on.dispatcher.error(exc, 'auth')
         return None
