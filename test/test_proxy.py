@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,15 +68,25 @@ class Proxy:
 StartProxy = Callable[[ws.WebShoesApp], Proxy]
 
 
-def snippet(language: str) -> str:
-    (found,) = re.findall(rf'```{language}\n(.*?)```', PAGE.read_text(), re.DOTALL)
-    text: str = found
+def snippet(language: str, number: int = 0) -> str:
+    """A block of the page: the first is for a name of the program's own, the second for a path."""
+    text: str = re.findall(rf'```{language}\n(.*?)```', PAGE.read_text(), re.DOTALL)[number]
     return text
 
 
 def nginx(folder: Path, port: int, target: int) -> list[str]:
     """The command of nginx, with the snippet as a person would have it in `conf.d`, and all its files in a folder."""
-    text = snippet('nginx').replace('443 ssl', f'127.0.0.1:{port} ssl').replace('15801', str(target))
+    return _nginx(folder, port, target, snippet('nginx'))
+
+
+def nginx_under_a_path(folder: Path, port: int, target: int) -> list[str]:
+    """The same with the program under a path."""
+    text = re.sub(r' *location / \{.*?\n    \}\n', lambda _: snippet('nginx', 1), snippet('nginx'), flags=re.DOTALL)
+    return _nginx(folder, port, target, text)
+
+
+def _nginx(folder: Path, port: int, target: int, text: str) -> list[str]:
+    text = text.replace('443 ssl', f'127.0.0.1:{port} ssl').replace('15801', str(target))
     text = text.replace(f'/etc/ssl/{NAME}', str(folder / NAME))
     places = ''.join(f'{name}_temp_path {folder}/{name};\n' for name in FILES)
     head = f'daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\n'
@@ -93,41 +103,65 @@ def nginx_as_it_buffers(folder: Path, port: int, target: int) -> list[str]:
 
 def caddy(folder: Path, port: int, target: int) -> list[str]:
     """The command of Caddy; its certificate is one of files, as nobody would issue another."""
-    text = snippet('caddy').replace('15801', str(target))
+    return _caddy(folder, port, target, snippet('caddy'))
+
+
+def caddy_under_a_path(folder: Path, port: int, target: int) -> list[str]:
+    """The same with the program under a path."""
+    return _caddy(folder, port, target, snippet('caddy', 1))
+
+
+def _caddy(folder: Path, port: int, target: int, text: str) -> list[str]:
+    text = text.replace('15801', str(target))
     lines = (f'https://{NAME}:{port} {{', '    bind 127.0.0.1', f'    tls {folder}/{NAME}.pem {folder}/{NAME}.key')
     text = text.replace(f'{NAME} {{', '\n'.join(lines))
     (folder / 'conf').write_text(CADDY + text)
     return ['caddy', 'run', '--adapter', 'caddyfile', '--config', str(folder / 'conf')]
 
 
-@pytest.fixture(params=[nginx, nginx_as_it_buffers, *([caddy] if shutil.which('caddy', path=PATH) else [])])
-def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, free_port: int) -> Iterator[StartProxy]:
-    """Start a proxy in front of an app; where it is not installed, the tests are left out with this reason."""
-    make = request.param
+def installed(*makes: Any) -> list[Any]:
+    """Those of nginx, and those of Caddy where it is installed."""
+    has_caddy = shutil.which('caddy', path=PATH) is not None
+    return [make for make in makes if has_caddy or not make.__name__.startswith('caddy')]
+
+
+@contextmanager
+def running(make: Any, folder: Path, port: int, target: int) -> Iterator[Proxy]:
+    """Run a proxy in front of a port; where it is not installed, the test is left out with this reason."""
     name = make.__name__.partition('_')[0]
     if shutil.which(name, path=PATH) is None:
         reason = f'no {name}: apt-get install nginx-light'
         if os.environ.get('WEBSHOES_PROXIES') == 'required':
             pytest.fail(reason)
         pytest.skip(reason)
+    authority = trustme.CA()
+    issued = authority.issue_cert(NAME, '127.0.0.1')
+    authority.cert_pem.write_to_path(folder / 'ca.pem')
+    (folder / f'{NAME}.pem').write_bytes(b''.join(blob.bytes() for blob in issued.cert_chain_pems))
+    (folder / f'{NAME}.key').write_bytes(issued.private_key_pem.bytes())
+    command = make(folder, port, target)
+    environ = {'PATH': PATH, 'HOME': str(folder)}
+    with (folder / 'out').open('wb') as out, subprocess.Popen(command, env=environ, stdout=out, stderr=out) as process:
+        try:
+            until(lambda: process.poll() is not None or listens(port))
+            assert process.poll() is None, (folder / 'out').read_text()
+            yield Proxy(port, str(folder / 'ca.pem'))
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(params=installed(nginx, nginx_as_it_buffers, caddy))
+def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, free_port: int) -> Iterator[StartProxy]:
+    """Start a proxy in front of an app."""
     with ExitStack() as stack:
+        yield lambda wsa: stack.enter_context(running(request.param, tmp_path, free_port, wsa.port))
 
-        def start(wsa: ws.WebShoesApp) -> Proxy:
-            authority = trustme.CA()
-            issued = authority.issue_cert(NAME, '127.0.0.1')
-            authority.cert_pem.write_to_path(tmp_path / 'ca.pem')
-            (tmp_path / f'{NAME}.pem').write_bytes(b''.join(blob.bytes() for blob in issued.cert_chain_pems))
-            (tmp_path / f'{NAME}.key').write_bytes(issued.private_key_pem.bytes())
-            command = make(tmp_path, free_port, wsa.port)
-            environ = {'PATH': PATH, 'HOME': str(tmp_path)}
-            out = stack.enter_context((tmp_path / 'out').open('wb'))
-            process = stack.enter_context(subprocess.Popen(command, env=environ, stdout=out, stderr=out))
-            stack.callback(process.terminate)
-            until(lambda: process.poll() is not None or listens(free_port))
-            assert process.poll() is None, (tmp_path / 'out').read_text()
-            return Proxy(free_port, str(tmp_path / 'ca.pem'))
 
-        yield start
+@pytest.fixture(params=installed(nginx_under_a_path, caddy_under_a_path))
+def start_proxy_under_a_path(request: pytest.FixtureRequest, tmp_path: Path, free_port: int) -> Iterator[StartProxy]:
+    """Start a proxy that has an app under `/rig7/`."""
+    with ExitStack() as stack:
+        yield lambda wsa: stack.enter_context(running(request.param, tmp_path, free_port, wsa.port))
 
 
 def listens(port: int) -> bool:
@@ -193,3 +227,39 @@ def test_a_name_that_is_not_listed(serve: Serve, start_proxy: StartProxy, caplog
     proxy = start_proxy(wsa)
     assert proxy.ask('/cmd/who').status_code == 403
     assert f"WebShoesApp(..., hosts=['{NAME}'])" in caplog.text
+
+
+def test_under_a_path(serve: Serve, open_peer: OpenPeer, start_proxy_under_a_path: StartProxy, tmp_path: Path) -> None:
+    """Under a path everything is there: calls, WebSockets, events, files, and redirects that stay under it."""
+    root = tmp_path / 'root'
+    for name in ('index.html', 'sub/index.html', 'a b%/index.html', 'c:d/index.html', '\N{SNOWMAN}/index.html'):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    wsa = serve({'who': lambda ctx, q: ctx.p}, hosts=[NAME])
+    wsa.register('site', '', '', '', '', {'*': {'root': root, 'defpage': 'index.html'}})
+    proxy = start_proxy_under_a_path(wsa)
+    assert proxy.ask('/cmd/who').text != '/cmd/who'
+    assert proxy.ask('/rig7/cmd/who', 'POST', Origin=proxy.url).text == '/cmd/who'
+    assert 'WebShoes' in proxy.ask('/rig7/webshoes.js').text
+    for path, name in {
+        'site': 'index.html',
+        'site/': 'index.html',
+        'site?a=b': 'index.html',
+        'site/sub': 'sub/index.html',
+        'site/sub/?a=b%26': 'sub/index.html',
+        'site//sub//': 'sub/index.html',
+        'site/a%20b%25': 'a b%/index.html',
+        'site/c:d': 'c:d/index.html',
+        'site/c%3Ad/': 'c:d/index.html',
+        'site/%E2%98%83': '\N{SNOWMAN}/index.html',
+    }.items():
+        answer = proxy.ask(f'/rig7/{path}')
+        assert (answer.status_code, answer.content.decode()) == (200, name)
+        assert answer.url.startswith(f'https://127.0.0.1:{proxy.port}/rig7/site/')
+        assert answer.url.partition('?')[2] == path.partition('?')[2]
+    peer = open_peer(proxy, '/rig7/', origin=proxy.url, **proxy.way)
+    assert peer.ask({'cmd': 'cmd/who'})['r'] == 'cmd/who'
+    with proxy.ask('/rig7/cmd?evt=heat', Accept='text/event-stream', Origin=proxy.url) as stream:
+        assert read_block(stream.raw)['id']
+        wsa.triggerEvent('heat', 1)
+        assert '"r":1' in read_block(stream.raw)['data']

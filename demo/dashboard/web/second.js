@@ -1,11 +1,11 @@
 'use strict';
 
 // A client of its own, on a thread of its own, so that it can take nothing while the page goes on.
-importScripts('/webshoes.js');
+importScripts('../webshoes.js');
 
 const seen = { count: 0, gone: 0, ver: 0, stalled: false };
 
-WebShoes({ url: location.origin.replace(/^http/, 'ws') }).onEvent('step', push => {
+WebShoes({ url: new URL('..', location.href).href }).onEvent('step', push => {
   seen.count += 1;
   seen.gone += push.from === undefined ? 0 : push.ver - push.from;
   seen.ver = push.ver;
@@ -16,7 +16,7 @@ setInterval(() => postMessage(seen), 100);
 onmessage = () => {
   postMessage({ ...seen, stalled: true });
   const request = new XMLHttpRequest();
-  request.open('GET', '/train/nap', false); // blocks this thread until it is answered
+  request.open('GET', '../train/nap', false); // blocks this thread until it is answered
   try {
     request.send();
   } catch (error) {
