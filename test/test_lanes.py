@@ -118,7 +118,7 @@ def open_lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenLane]:
             headers: Sequence[str] = (),
             buffer: int | None = None,
         ) -> Peer:
-            monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+            monkeypatch.setattr('webshoes.transports.websocket.HAS_WEBSOCKET_LANE', lane == 'fast')
             return stack.enter_context(closing(Peer(wsa, target, headers, buffer)))
 
         yield open_one
@@ -1678,7 +1678,7 @@ def test_hook_that_waits(serve: Serve, open_lane: OpenLane, lane: str, loop: str
 @on_loop
 def test_frames_with_the_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch, lane: str, loop: str) -> None:
     """Frames that come with the handshake, before it is answered, are answered in order, too."""
-    monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+    monkeypatch.setattr('webshoes.transports.websocket.HAS_WEBSOCKET_LANE', lane == 'fast')
     wsa = serve({'echo': echo}, loop=loop)
     with dial(wsa.port) as connection, connection.makefile('rb') as stream:
         calls = [call('echo', q={'n': n}) for n in range(5)]
@@ -1695,7 +1695,7 @@ def test_handshake_with_a_body(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, lane: str, loop: str, body: bytes
 ) -> None:
     """A handshake that announces a body is answered, and so are the frames after it."""
-    monkeypatch.setattr('webshoes.transports.websocket.IS_OPEN', lane == 'fast')
+    monkeypatch.setattr('webshoes.transports.websocket.HAS_WEBSOCKET_LANE', lane == 'fast')
     wsa = serve({'echo': echo}, loop=loop)
     with dial(wsa.port) as connection, connection.makefile('rb') as stream:
         connection.sendall(upgrade('Content-Length: 2') + body)

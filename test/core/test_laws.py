@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -51,7 +54,6 @@ PARTS = {
     'webshoes.transports.heads': {'webshoes.transports.http'},
     'webshoes.transports.http_call': {'webshoes.transports.http'},
     'webshoes.transports.http_connection': {'webshoes.transports.server'},
-    'webshoes.transports.http_lane': {'webshoes.transports.http_connection'},
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},
     'webshoes.transports.peer': {'webshoes.transports.websocket'},
     'webshoes.transports.refusals': {
@@ -74,6 +76,7 @@ def module_name(path: Path) -> str:
 
 
 SOURCES: Sources = {module_name(path): ast.parse(path.read_bytes()) for path in sorted(ROOT.rglob('*.py'))}
+PARTS['webshoes.transports.compat'] = {name for name in SOURCES if name.startswith('webshoes.transports.')}
 
 
 def imports(sources: Sources, module: str) -> list[str]:
@@ -145,6 +148,60 @@ def aiohttp_is_outside(sources: Sources) -> Iterator[str]:
                 yield f'{module} imports {imported}'
 
 
+def compat_alone_knows_the_inside_of_aiohttp(sources: Sources) -> Iterator[str]:
+    """Private attributes of other libraries' objects, and modules of aiohttp's inside, are named in compat.py alone.
+
+    A private name is our own where the module that names it also defines it.
+    """
+    for module in (name for name in sources if name.startswith('webshoes.transports.')):
+        if module == 'webshoes.transports.compat':
+            continue
+        own = own_names(sources[module])
+        for node in ast.walk(sources[module]):
+            for name in private_names(node):
+                if name not in own:
+                    yield f'{module} names {name}'
+        for imported in imported_at_run_time(sources[module]):
+            if imported.startswith('aiohttp.') and imported != 'aiohttp.web':
+                yield f'{module} imports {imported}'
+
+
+def private_names(node: ast.AST) -> Iterator[str]:
+    """The private attributes that a node names: `x._y`, `getattr(x, '_y')`, `from x import _y`."""
+    names: list[str] = []
+    if isinstance(node, ast.Attribute):
+        names = [node.attr]
+    elif isinstance(node, ast.ImportFrom):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith('attr'):
+        names = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return (name for name in names if name.startswith('_') and not name.endswith('__'))
+
+
+def own_names(tree: ast.Module) -> set[str]:
+    """The private names that a module defines: functions, classes, attributes that are assigned to `self`, slots."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == 'self':
+            names.add(node.attr)
+    return names
+
+
+def imported_at_run_time(tree: ast.Module) -> Iterator[str]:
+    """The modules that a module imports, but for those that only its types need."""
+    for node in tree.body:
+        is_for_types = isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.dump(node.test)
+        for inner in ast.walk(node) if not is_for_types else ():
+            if isinstance(inner, ast.ImportFrom):
+                yield inner.module or ''
+            elif isinstance(inner, ast.Import):
+                yield from (alias.name for alias in inner.names)
+
+
 def the_front_is_for_others(sources: Sources) -> Iterator[str]:
     """Nobody inside imports what webshoes/__init__ shows; its modules are imported by their own names."""
     for module in sources:
@@ -172,9 +229,39 @@ LAWS: list[Law] = [
     faces_are_apart,
     run_alone_knows_the_faces,
     aiohttp_is_outside,
+    compat_alone_knows_the_inside_of_aiohttp,
     the_front_is_for_others,
     no_circles,
 ]
+
+
+def classes_of_ours() -> Iterator[type]:
+    """The classes of transports/ but compat.py that are derived from other libraries' classes."""
+    for name in SOURCES:
+        if name.startswith('webshoes.transports.') and name != 'webshoes.transports.compat':
+            module = importlib.import_module(name)
+            for found in vars(module).values():
+                if isinstance(found, type) and found.__module__ == name and any(foreign_bases(found)):
+                    yield found
+
+
+def foreign_bases(kind: type) -> Iterator[type]:
+    return (base for base in kind.__mro__ if base.__module__.startswith('aiohttp'))
+
+
+def private_attributes(kind: type) -> set[str]:
+    """The private names that a class has or assigns, as its source says: a compiled class has a twin in Python."""
+    module = importlib.import_module(kind.__module__.replace('.reader_c', '.reader_py'))
+    source = inspect.getsource(getattr(module, kind.__name__))
+    found = set(re.findall(r'\b_[a-z]\w*', source))
+    return {name for name in found if f'self.{name}' in source or name in vars(kind)}
+
+
+@pytest.mark.parametrize('kind', list(classes_of_ours()), ids=lambda kind: kind.__name__)
+def test_no_private_name_of_a_base_is_used(kind: type) -> None:
+    """A class outside compat.py neither uses nor hides a private attribute of the class of aiohttp below it."""
+    inside = set().union(*map(private_attributes, foreign_bases(kind)))
+    assert private_attributes(kind) & inside == set()
 
 
 @pytest.mark.parametrize('law', LAWS)
@@ -201,6 +288,14 @@ def test_law(law: Law) -> None:
         (run_alone_knows_the_faces, 'core.session', 'import webshoes.transports.websocket'),
         (aiohttp_is_outside, 'app', 'from aiohttp import web'),
         (aiohttp_is_outside, 'core.errors', 'import aiohttp.web_exceptions'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.http', 'request._message'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.http', 'cast(Any, request)._payload = None'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.http', 'request.protocol._messages.clear()'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.server', "getattr(request, '_task', None)"),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.peer', "hasattr(ws, '_reader')"),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.sse', 'from aiohttp.helpers import set_result'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.sse', 'import aiohttp._websocket.reader'),
+        (compat_alone_knows_the_inside_of_aiohttp, 'transports.sse', 'from aiohttp.web import _x'),
         (the_front_is_for_others, 'fanout', 'from webshoes import Error'),
         (the_front_is_for_others, 'core.calls', 'import webshoes'),
         (the_front_is_for_others, 'core.calls', 'from .. import Error'),

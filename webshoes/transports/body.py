@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from webshoes.core import codec
 from webshoes.core.errors import Error
 from webshoes.core.limits import Limits, over
 from webshoes.core.meter import Meter
 from webshoes.headers import CHARSETS
+from webshoes.transports.compat import HttpProcessingError
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 PLAIN = re.compile(r"[A-Za-z0-9_.~&=,:/@!$'()*;?-]*").fullmatch  # a query in which nothing is escaped

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
-from aiohttp.http import RawRequestMessage
 from msgspec import Struct
 
 from webshoes.core import codec
@@ -35,6 +34,9 @@ from webshoes.transports.http_call import HttpCall
 
 GONE = Error(499, 'The client has gone')
 STOPPING = Error(503, 'The server is stopping')
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
 
 Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
@@ -182,7 +184,7 @@ class Http:
         known = self._registry.paths.get(path)
         if known is None or not known.is_so or message.method not in known.methods:
             return None
-        if message.should_close or message.upgrade or message.version is not HttpVersion11:
+        if message.should_close or message.upgrade or message.version != HttpVersion11:
             return None
         ctx: Context | None = None
         data: bytes | None = None

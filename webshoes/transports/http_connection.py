@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
-from aiohttp.http import RawRequestMessage, StreamWriter
-from aiohttp.http_exceptions import LineTooLong
 
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.meter import Meter
@@ -17,14 +15,26 @@ from webshoes.core.rate import Rate
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet
-from webshoes.transports import http_lane
+from webshoes.transports.compat import (
+    HAS_HTTP_LANE,
+    HttpLane,
+    LineTooLong,
+    Messages,
+    is_idle,
+    is_upgraded,
+    queued_requests,
+    release,
+)
 from webshoes.transports.half_closed import Probe
 from webshoes.transports.refusals import raw, refused
 from webshoes.transports.request import Request, peer_address
 from webshoes.transports.upgraded import Upgraded
 
+if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
+
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-AtOnce = Callable[[RawRequestMessage, StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
+AtOnce = Callable[['RawRequestMessage', StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
 ANSWER = 1.0  # seconds in which a request whose body did not come is answered
@@ -35,6 +45,9 @@ class HttpConnections(web.Server):
 
     def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, **settings: Any) -> None:
         super().__init__(handler, **settings)
+        settings.pop('request_factory')
+        self._settings = settings  # of each connection
+        self.loop = asyncio.get_running_loop()
         self.at_once: AtOnce | None = at_once
         self.turn = Turn()
         self.meter = meter
@@ -44,11 +57,11 @@ class HttpConnections(web.Server):
         self.bodies: dict[HttpConnection, tuple[int, float]] = {}  # bytes so far, and since when no more came
         limits = meter.limits
         self._look_after = min(limits.header_timeout, limits.body_timeout) / LOOKS
-        self._timer = self._loop.call_later(self._look_after, self._look)
+        self._timer = self.loop.call_later(self._look_after, self._look)
 
     def __call__(self) -> HttpConnection:
         """A new connection."""
-        return HttpConnection(self, loop=self._loop, **self._kwargs)
+        return HttpConnection(self, loop=self.loop, **self._settings)
 
     def refusal(self, address: str) -> Error | None:
         """Why a connection from an address is not let in, if it is not."""
@@ -67,7 +80,7 @@ class HttpConnections(web.Server):
         self._timer.cancel()
 
     def _look(self) -> None:
-        limits, now = self.meter.limits, self._loop.time()
+        limits, now = self.meter.limits, self.loop.time()
         for protocol, since in list(self.heads.items()):
             if now - since >= limits.header_timeout:
                 self.meter.met('header_timeout')
@@ -80,7 +93,7 @@ class HttpConnections(web.Server):
             elif now - since >= limits.body_timeout:
                 self.meter.met('body_timeout')
                 protocol.give_up_body()
-        self._timer = self._loop.call_later(self._look_after, self._look)
+        self._timer = self.loop.call_later(self._look_after, self._look)
 
 
 class HttpConnection(web.RequestHandler):
@@ -92,6 +105,7 @@ class HttpConnection(web.RequestHandler):
         '_body',
         '_done',
         '_frames',
+        '_idle_since',
         '_known',
         '_on_gone',
         '_probe',
@@ -112,14 +126,15 @@ class HttpConnection(web.RequestHandler):
         self._body: StreamReader = EMPTY_PAYLOAD  # of the last request
         self._rate: Rate | None = None  # of its requests, where they are limited
         if server.meter.limits.max_rate is not None:
-            self._rate = Rate(server.meter, self._loop.time)
+            self._rate = Rate(server.meter, server.loop.time)
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
         self.is_half_closed = False  # the client sends no more, and waits for its answer
         self._on_gone: Callable[[], None] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
-        if http_lane.IS_OPEN and self._rate is None:
-            self._parser = cast(Any, http_lane.Lane(self._parser, self._take_requests))
+        self._idle_since = server.loop.time()
+        if HAS_HTTP_LANE and self._rate is None:
+            HttpLane(self, self._take_requests)
         self.received = 0  # bytes
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
         self._frames: Upgraded | None = None  # what takes frames, as long as it is a WebSocket
@@ -138,7 +153,7 @@ class HttpConnection(web.RequestHandler):
         self._known = known
         self._server.transports[known] = known.get_extra_info('socket')
         self._server.addresses[self._address] = self._server.addresses.get(self._address, 0) + 1
-        self._server.heads[self] = self._loop.time()
+        self._server.heads[self] = self._server.loop.time()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -167,7 +182,7 @@ class HttpConnection(web.RequestHandler):
         if self._known is None:
             return  # pragma: no cover  # it was refused, and is closing
         if data and self.outlet is None and self._request is None and self.has_body:  # aiohttp calls it without, too
-            self._server.heads.setdefault(self, self._loop.time())
+            self._server.heads.setdefault(self, self._server.loop.time())
         super().data_received(data)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp never keeps one
@@ -176,9 +191,10 @@ class HttpConnection(web.RequestHandler):
         TLS cannot be closed in one direction here, and a WebSocket does not go on. An event stream sends what there is.
         """
         self.flush()
-        if not http_lane.IS_OPEN or self._known is None or self._upgraded or self._is_idle:
+        if not HAS_HTTP_LANE or self._known is None or is_upgraded(self) or is_idle(self):
             return None
-        last = self._messages[-1][1] if self._messages else self._body
+        queued = queued_requests(self)
+        last = queued[-1][1] if queued else self._body
         if not last.is_eof() or self._known.get_extra_info('ssl_object') is not None:
             return None
         self.is_half_closed = True
@@ -189,10 +205,10 @@ class HttpConnection(web.RequestHandler):
 
     def _end_with_last_request(self) -> None:
         """Close a half-closed connection after the last request, and find out whether anybody waits for the answer."""
-        if not self._messages:
+        if not queued_requests(self):
             self.close()
         if self._request is not None and self._probe is None:
-            self._probe = Probe(self._loop, self, self._request.writer)
+            self._probe = Probe(self._server.loop, self, self._request.writer)
 
     def when_gone(self, fn: Callable[[], None] | None) -> None:
         """Call a function once the client has gone, at once if it has; `None` takes it back."""
@@ -201,16 +217,10 @@ class HttpConnection(web.RequestHandler):
             self._on_gone = None
             fn()
 
-    @property
-    def _is_idle(self) -> bool:
-        """Whether the connection waits for a request."""
-        waiter = self._waiter
-        return not self._messages and (not self._request_count or (waiter is not None and not waiter.done()))
-
-    def _take_requests(self, messages: http_lane.Messages) -> http_lane.Messages:
-        """Answer requests where their bytes arrive, up to the first that takes longer; those that are left."""
+    def _take_requests(self, messages: Messages) -> Messages:
+        """Answer requests where their bytes arrive, up to the first that takes longer. Return those that are left."""
         serve, is_deferred = self._server.at_once, True
-        if serve is None or not self._is_idle or self.writing_paused:
+        if serve is None or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
             answer = serve(message, payload, partial(self._make_request, message, payload))
@@ -223,16 +233,15 @@ class HttpConnection(web.RequestHandler):
             if not self._answers:
                 is_deferred = self._server.turn.defer(self)
             self._answers.append(answer)
-            cast(Any, self._parser).message_consumed()
         self._server.heads.pop(self, None)
-        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        self._idle_since = self._server.loop.time()
         if not is_deferred:
             self.flush()
         return []
 
     def _make_request(self, message: RawRequestMessage, payload: StreamReader, data: bytes | None) -> web.BaseRequest:
-        task: Any = None  # it is served by none
-        request = self._server.request_factory(message, payload, self, StreamWriter(self, self._loop), task)
+        writer = task = cast(Any, None)  # the factory makes a writer, and no task serves it
+        request = self._server.request_factory(message, payload, self, writer, task)
         cast(Request, request).whole = data
         return request
 
@@ -247,6 +256,11 @@ class HttpConnection(web.RequestHandler):
             self._known.write(b''.join(self._answers))
         self._answers.clear()
 
+    def go_on(self) -> None:
+        """Ask for the body of a request (RFC 9110 section 15.2.1)."""
+        if self._known is not None and not self._known.is_closing():
+            self._known.write(b'HTTP/1.1 100 Continue\r\n\r\n')
+
     def hang_up(self) -> None:
         """End it, when what was answered is sent."""
         self.flush()
@@ -254,12 +268,12 @@ class HttpConnection(web.RequestHandler):
             self._known.close()
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
-        """Have bytes taken as frames from here on."""
-        tail, self._message_tail = self._message_tail, b''
-        super().set_parser(parser, data_received_cb)
-        http_lane.let_go(self)
+        """Hand the bytes that come from here on to a parser of frames."""
+        early = _Early(parser)
+        super().set_parser(early, data_received_cb)  # type: ignore[arg-type]
+        release(self)
         assert self._known is not None  # or nothing had been read
-        self._frames = Upgraded(self, self._known, parser.feed_data, tail)
+        self._frames = Upgraded(self, self._known, parser.feed_data, early.data)
 
     def take_frames_within(self, run: Callable[..., object]) -> None:
         """Have the bytes of frames that come from here on taken by `run(take, data)`."""
@@ -280,7 +294,7 @@ class HttpConnection(web.RequestHandler):
         self._request = request
         self._body = body = request.content
         if not body.is_eof():
-            self._server.bodies[self] = self.received, self._loop.time()
+            self._server.bodies[self] = self.received, self._server.loop.time()
         if self.is_half_closed:
             self._end_with_last_request()
         if self._rate is not None:
@@ -292,6 +306,7 @@ class HttpConnection(web.RequestHandler):
         if self._probe is not None:
             self._probe.stop()
             self._probe = None
+        self._idle_since = self._server.loop.time()
         self._server.bodies.pop(self, None)
 
     @property
@@ -312,7 +327,8 @@ class HttpConnection(web.RequestHandler):
     def force_close(self) -> None:
         """End it now; aiohttp does so where nothing came for long after the last request."""
         is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
-        if not is_ending and self._request is None and self._loop.time() >= self._next_keepalive_close_time:
+        is_idle = not is_ending and self._request is None
+        if is_idle and self._server.loop.time() - self._idle_since >= self.keepalive_timeout:
             self.meter.met('keepalive_timeout')
         super().force_close()
 
@@ -328,7 +344,7 @@ class HttpConnection(web.RequestHandler):
         self._server.bodies.pop(self, None)
         if self._request is not None:
             self._body.set_exception(Error(408, 'The body took too long to come'))
-        self._loop.call_later(ANSWER, self.force_close)
+        self._server.loop.call_later(ANSWER, self.force_close)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log a failure, unless a body did not come, or nobody read it and it is not compressed as it says."""
@@ -368,3 +384,16 @@ class HttpConnection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             return refused(Error(431, 'The request line or a header is too long'))
         return refused(Error(400, 'Not an HTTP request'))
+
+
+class _Early:
+    """Keeps the frames that came right behind a handshake; aiohttp feeds them to its parser when it is given one."""
+
+    def __init__(self, parser: Any) -> None:
+        self.data = b''
+        self.feed_eof = parser.feed_eof
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Keep bytes."""
+        self.data += data
+        return False, b''

@@ -6,20 +6,23 @@ import asyncio
 import socket
 from collections.abc import Callable
 from ssl import SSLContext
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import HttpVersion11, StreamReader, web
-from aiohttp.http import RawRequestMessage
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
 from webshoes.outlet import end, waiting_in
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
+from webshoes.transports.compat import MAKES_REQUESTS
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
 from webshoes.transports.refusals import answer, refused
-from webshoes.transports.request import Request
+from webshoes.transports.request import Request, adopted
 from webshoes.transports.writer import Writer
+
+if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
 
 TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
 POLL = 0.01  # seconds between two looks at whether the handlers are done
@@ -92,10 +95,10 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self._server = HttpConnections(
-            self._serve,
+            self._serve if MAKES_REQUESTS else self._serve_adopted,
             self._http.serve_at_once,
             self._meter,
-            request_factory=self._request,
+            request_factory=self._request if MAKES_REQUESTS else None,
             access_log=None,
             logger=log,
             keepalive_timeout=self._limits.keepalive_timeout,
@@ -124,18 +127,25 @@ class Server:
         )
         return accepting
 
-    def _request(self, *args: object) -> web.BaseRequest:
+    def _request(self, *args: Any) -> web.BaseRequest:
         message, payload, protocol, _, task = args
-        return Request(
-            message,  # type: ignore[arg-type]
-            payload,  # type: ignore[arg-type]
-            protocol,  # type: ignore[arg-type]
-            Writer(protocol, self._loop, cast(RawRequestMessage, message).method),
-            task,  # type: ignore[arg-type]
+        return cast(Any, Request)(  # type: ignore[no-any-return]
+            message,
+            payload,
+            protocol,
+            Writer(protocol, self._loop, message.method),
+            task,
             self._loop,  # not the running one: it may be asked for in a thread
             client_max_size=self._limits.max_body_size or 0,
-            client_max_fields=self._limits.max_fields or 0,
+            client_max_fields=0,  # `Request` counts them
         )
+
+    async def _serve_adopted(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve a request that aiohttp has made."""
+        malformed = getattr(request, 'pre_handler_error', None)  # aiohttp 4 hands these to the handler
+        if malformed is not None:
+            return cast(HttpConnection, request.protocol).handle_error(request, 400, malformed.__cause__)
+        return await self._serve(adopted(request, self._limits.max_body_size or 0))
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -152,10 +162,10 @@ class Server:
         Raises:
             ConnectionError: the client has gone, or cannot get this answer any more; the connection is closed.
         """
-        is_unknown = isinstance(
-            response, web.FileResponse
-        )  # it may have the kernel write, which does not tell how much
-        if is_unknown:
+        writer = request.writer
+        kind = web.FileResponse  # it may have the kernel write, which does not tell how much
+        is_unknown = isinstance(response, kind if isinstance(writer, Writer) else web.StreamResponse)
+        if is_unknown and type(response) is not web.Response:
             response.force_close()
         try:
             await response.prepare(request)
@@ -165,7 +175,7 @@ class Server:
         except Exception as exc:
             self._journal.failure(exc, f'{request.method} {request.path}')
             raise ConnectionResetError('the body of an answer failed') from exc
-        owed = cast(Writer, request.writer).owed
+        owed = writer.owed if isinstance(writer, Writer) else 0
         if owed != 0:
             response.force_close()
             if owed and not is_unknown:
@@ -179,8 +189,7 @@ class Server:
         try:
             protocol.begin(request)
             if 'Expect' in headers and request.version >= HttpVersion11 and headers['Expect'].lower() == '100-continue':
-                await request.writer.write(b'HTTP/1.1 100 Continue\r\n\r\n')
-                request.writer.output_size = 0  # the answer itself has not begun
+                protocol.go_on()
             if 'Upgrade' in headers and request.method == 'GET' and headers['Upgrade'].lower() == 'websocket':
                 return await self._websockets.serve(request)
             done = protocol.take_done()

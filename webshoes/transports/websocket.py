@@ -23,7 +23,8 @@ from webshoes.headers import HEADERS
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Stalls
-from webshoes.transports.lane import IS_OPEN, FastLane, SlowLane
+from webshoes.transports.compat import HAS_WEBSOCKET_LANE
+from webshoes.transports.lane import FastLane, SlowLane
 from webshoes.transports.peer import Peer
 from webshoes.transports.refusals import answer
 
@@ -116,7 +117,7 @@ class WebSockets:
 
     def _make_ws(self) -> SlowLane:
         limit = self._on.limits.max_ws_msg_size
-        ws = (FastLane if IS_OPEN else SlowLane)(
+        ws = (FastLane if HAS_WEBSOCKET_LANE else SlowLane)(
             compress=self._compress,
             protocols=(SUBPROTOCOL,),
             max_msg_size=limit + 1 if limit else 0,  # aiohttp's limit is exclusive, and 0 is none

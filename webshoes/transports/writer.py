@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiohttp.http import StreamWriter
+from webshoes.transports.compat import StreamWriter
 
 
 class Writer(StreamWriter):
