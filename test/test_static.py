@@ -278,14 +278,6 @@ def test_name_of_a_default_page(serve: Serve, root: Path, name: str) -> None:
     assert requests.get(f'{wsa.url}/cmd/', timeout=TIMEOUT).text == 'home'
 
 
-def test_path_that_is_not_utf8(serve: Serve, root: Path) -> None:
-    """A path with bytes that are no UTF-8 leads nowhere, and breaks nothing."""
-    wsa = serve()
-    wsa.register('*', '', '', '', '', {'*': {'root': root, 'defpage': 'index.html'}})
-    for path, status in ((b'/\xff', (400, 404)), (b'/a b \xe2\x98\x83/'.replace(b' ', b'%20'), (303, 400))):
-        assert get_raw(wsa, path)[0] in status
-
-
 def test_default_page_is_reached(site: ws.WebShoesApp) -> None:
     """A client that follows the redirect has the page."""
     assert requests.get(f'{site.url}/a b ☃', timeout=TIMEOUT).text == '<p>snow</p>'
@@ -483,11 +475,22 @@ def test_target_that_is_no_path(site: ws.WebShoesApp, target: str) -> None:
 
 
 @pytest.mark.parametrize('suffix', ['gz', 'br'])
-def test_compressed_sibling_that_leads_out(site: ws.WebShoesApp, root: Path, suffix: str) -> None:
-    """A compressed sibling that is a link is not followed."""
-    (root / f'a.txt.{suffix}').symlink_to(root.parent / 'secret.txt')
+def test_compressed_sibling_that_is_a_link(
+    site: ws.WebShoesApp, root: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    """A compressed sibling that is a link is followed inside the folder, and told of where it leads out."""
+    link = root / f'a.txt.{suffix}'
     request = b'GET /a.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\n\r\n'
+    for target, content in (('sub/b.css', b'p {}'), ('nothing', b'0123456789'), (link.name, b'0123456789')):
+        link.symlink_to(target)
+        assert exchange(site, request).endswith(b'\r\n\r\n' + content)
+        link.unlink()
+    assert caplog.records == []
+    link.symlink_to(root.parent / 'secret.txt')
     assert exchange(site, request).endswith(b'\r\n\r\n0123456789')
+    assert [line.startswith(f'{link} leads out of its folder and was not followed') for line in caplog.messages] == [
+        True
+    ]
 
 
 # --- the package's own files ---

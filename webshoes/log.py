@@ -58,16 +58,11 @@ class Journal:
                 times,
             )
 
-    def broken_off(self, method: str, path: str, owed: int) -> None:
-        """An answer had a shorter body than its head declared."""
+    def broken_off(self, method: str, path: str, why: str) -> None:
+        """An answer could not be sent whole: log it, once a minute."""
         if (times := self._due('broken off')) is not None:
             log.warning(
-                'the answer to %s %r ended %d bytes before its Content-Length, so its connection was closed%s: '
-                'a file became shorter or could not be read, or a handler sent less than it declared',
-                method,
-                path[:300],
-                owed,
-                times,
+                'the answer to %s %r broke off, so its connection was closed%s: %s', method, path[:300], times, why
             )
 
     def refusal(self, line: str) -> None:

@@ -6,9 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-READ = (
-    os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
-)  # opening a pipe must not wait for a writer
+# Opening a pipe must not wait for a writer.
+READ = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
 CAN_OPEN_BELOW = os.open in os.supports_dir_fd and hasattr(os, 'O_NOFOLLOW')  # Windows cannot
 
 

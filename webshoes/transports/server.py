@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TURNS = 4  # of asyncio's loop in which an accepted connection comes to be
 POLL = 0.01  # seconds between two looks at whether the handlers are done
 CLOSING = 2.0  # seconds in which WebSockets, and then HTTP connections, are closed
+TOO_SHORT = 'as a file became shorter or could not be read, or a handler sent less than it declared'
+TWO_ANSWERS = 'a handler began an aiohttp response of its own, and then gave another answer'
 
 
 class Face(Protocol):
@@ -163,23 +165,31 @@ class Server:
             ConnectionError: the client has gone, or cannot get this answer any more; the connection is closed.
         """
         writer = request.writer
-        kind = web.FileResponse  # it may have the kernel write, which does not tell how much
-        is_unknown = isinstance(response, kind if isinstance(writer, Writer) else web.StreamResponse)
-        if is_unknown and type(response) is not web.Response:
+        if isinstance(writer, Writer) and writer.has_begun and not response.prepared:
+            self._journal.broken_off(request.method, request.path, TWO_ANSWERS)
+            raise ConnectionResetError(TWO_ANSWERS)
+        if isinstance(writer, Writer):
+            is_counted = not isinstance(
+                response, web.FileResponse
+            )  # the kernel may write it, and does not tell how much
+        else:
+            is_counted = isinstance(response, web.Response)  # aiohttp counts no streams
+        if not is_counted:
             response.force_close()
         try:
             await response.prepare(request)
             await response.write_eof()
-        except ConnectionError:
-            raise
         except Exception as exc:
+            if isinstance(exc, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise
             self._journal.failure(exc, f'{request.method} {request.path}')
             raise ConnectionResetError('the body of an answer failed') from exc
         owed = writer.owed if isinstance(writer, Writer) else 0
         if owed != 0:
             response.force_close()
-            if owed and not is_unknown:
-                self._journal.broken_off(request.method, request.path, owed)
+            if owed and is_counted:
+                why = f'it ended {owed} bytes before its Content-Length, {TOO_SHORT}'
+                self._journal.broken_off(request.method, request.path, why)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:

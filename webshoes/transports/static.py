@@ -95,7 +95,10 @@ class Static:
         Raises:
             Error: 404, there is no file that can be read; 406, the client takes no coding that there is; 412.
         """
-        return respond(request, await _in_thread(_open, path, root, field(request.headers, 'Accept-Encoding')))
+        content, links = await _in_thread(_open, path, root, field(request.headers, 'Accept-Encoding'))
+        for link in links:
+            self._tell_of(link, str(root))
+        return respond(request, content)
 
     async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
         """Return what a folder has at a path: a file, or a redirect to the default page of a folder in it.
@@ -120,9 +123,12 @@ class Static:
         try:
             return await _in_thread(resolve, folder.root, path, folder.links)
         except LeadsOutError as exc:
-            settings = {'root': folder.root, 'links': True}
-            self._journal.refusal(f'{exc.link} leads out of its folder and was not followed; to let it: {settings}')
+            self._tell_of(exc.link, folder.root)
             return None
+
+    def _tell_of(self, link: Path, root: str) -> None:
+        settings = {'root': root, 'links': True}
+        self._journal.refusal(f'{link} leads out of its folder and was not followed; to let it: {settings}')
 
 
 def _redirect(request: web.BaseRequest, page: str) -> web.Response:
@@ -141,14 +147,21 @@ def _redirect(request: web.BaseRequest, page: str) -> web.Response:
     return web.Response(status=303, text='303: See Other', headers={**HEADERS, 'Location': location})
 
 
-def _open(path: Path, root: Path | None, accepted: str | None) -> Content:
+def _open(path: Path, root: Path | None, accepted: str | None) -> tuple[Content, list[Path]]:
+    """The content of a file in the coding that the client likes best, and links beside it that lead out of the root."""
     file = open_file(path, root)
     if file is None:
         raise NOT_FOUND
     siblings: dict[str, OpenFile] = {}
+    links = []
     for coding, ending in SIBLINGS.items():
-        if (sibling := open_file(path.with_name(path.name + ending), root)) is not None:
-            siblings[coding] = sibling
+        try:
+            sibling = _open_sibling(path.with_name(path.name + ending), root)
+        except LeadsOutError as exc:
+            links.append(exc.link)
+        else:
+            if sibling is not None:
+                siblings[coding] = sibling
     chosen = choose_coding(accepted, siblings)
     if chosen is None:
         raise NOT_TAKEN
@@ -156,9 +169,16 @@ def _open(path: Path, root: Path | None, accepted: str | None) -> Content:
     stat = file.stat
     # The time of the last change of any kind is in it, as the time of modification may be set back.
     tag = f'"{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_size:x}{chosen and "-"}{chosen}"'
-    return Content(
-        file, stat.st_size, content_type(path.name), chosen, Validators(tag, int(stat.st_mtime // 1)), bool(siblings)
-    )
+    validators = Validators(tag, int(stat.st_mtime // 1))
+    return Content(file, stat.st_size, content_type(path.name), chosen, validators, bool(siblings)), links
+
+
+def _open_sibling(path: Path, root: Path | None) -> OpenFile | None:
+    file = open_file(path, root)
+    if file is None and root is not None and path.is_symlink():
+        found = resolve(str(root), path.relative_to(root).as_posix(), links=False)
+        return open_file(found, root) if found is not None else None
+    return file
 
 
 async def _in_thread(fn: Callable[[Unpack[Args]], T], *args: *Args) -> T:

@@ -15,11 +15,14 @@ class Writer(StreamWriter):
         protocol: the connection.
         loop: the server's loop.
         method: the request's.
+
+    Attributes:
+        has_begun: whether there is a head.
     """
 
     def __init__(self, protocol: Any, loop: asyncio.AbstractEventLoop, method: str) -> None:
         super().__init__(protocol, loop)
-        self._has_begun = False
+        self.has_begun = False
         self._is_empty = method == 'HEAD'
 
     async def write_headers(self, status_line: str, headers: Any) -> None:
@@ -28,9 +31,9 @@ class Writer(StreamWriter):
         Raises:
             ConnectionError: another one has begun, so that the client would take this one for its body.
         """
-        if self._has_begun:
+        if self.has_begun:
             raise ConnectionResetError('an answer has begun already')
-        self._has_begun = True
+        self.has_begun = True
         status = status_line.split()[1]
         if self._is_empty or status[0] == '1' or status in ('204', '304'):
             self._is_empty, self.chunked, self.length = True, False, 0
