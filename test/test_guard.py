@@ -19,7 +19,7 @@ def test_hosts_that_are_made_up_take_the_short_way_from_nobody() -> None:
     dispatcher = Dispatcher(
         clock=time.monotonic, in_thread=asyncio.to_thread, on_failure=journal.failure, on_slow=journal.slow, slow=None
     )
-    guard = Guard(Access((), None, is_loopback=True), None, dispatcher, Meter(ws.Limits()), journal)
+    guard = Guard(Access((), None, is_loopback=True), None, frozenset(), dispatcher, Meter(ws.Limits()), journal)
     for number in range(REMEMBERED):
         guard.check_host(Asking(f'localhost:{number}'))
     assert guard.passes({'Host': 'localhost:0'})

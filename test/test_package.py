@@ -79,7 +79,7 @@ def front(ctx: ws.Context, q: Any) -> str:
 
 wsa = ws.WebShoesApp(
     '127.0.0.1', 0, {'verbose': True}, limits=ws.Limits(max_in_flight=None), loop='asyncio',
-    origins=['https://example.com'], hosts=['rig'], auth=ws.basic_auth({'ann': 'secret'}),
+    origins=['https://example.com'], hosts=['rig'], auth=ws.basic_auth({'ann': 'secret'}), public=['/in'],
 )
 other = ws.WebShoesApp('127.0.0.1', 0, auth=ws.bearer_auth(lambda token: 'ann', by_message=True))
 wsa.register('cmd', 'cmd', 'q', 'evt', 'r', {'add': add, 'work': work})

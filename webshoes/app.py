@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 from propertybag import Bag
 
 from webshoes import lifetime
-from webshoes.core.access import Access, is_loopback
+from webshoes.core.access import Access, check_public, is_loopback
 from webshoes.core.codec import Encoder
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context
@@ -54,6 +54,8 @@ class WebShoesApp:
         auth: `auth(ctx)` gives the user, `ctx.user` from then on, or raises `Error(401, ...)`; `None` is 401 too. Asked
             once for each HTTP request and WebSocket, before anything runs. A coroutine function or `@threaded` will
             do; see `basic_auth` and `bearer_auth`. Without it everybody is let in.
+        public: the HTTP paths that need no login, exactly as they read in `ctx.p`: `['/login.html', '/webshoes.js']`.
+            Events and WebSockets always need it.
         limits: every number the server enforces; `None` is the defaults of `Limits`.
         compress: whether WebSocket messages are compressed (RFC 7692) where the client offers it. Off, because it
             costs about 100 KiB of memory a connection and a third of the speed.
@@ -78,6 +80,7 @@ class WebShoesApp:
         origins: Iterable[str] = (),
         hosts: Iterable[str] | None = None,
         auth: Callable[[Context], Any] | None = None,
+        public: Iterable[str] = (),
         limits: Limits | None = None,
         compress: bool = False,
         loop: Literal['auto', 'uvloop', 'asyncio'] = 'auto',
@@ -109,6 +112,7 @@ class WebShoesApp:
             meter=meter,
             access=Access(origins, hosts, is_loopback(addr)),
             auth=None if auth is None else compile_function(auth, 'auth', 'ctx'),
+            public=check_public(public),
             compress=compress,
             new_loop=loop_factory(loop),
             tls=tls_context(ssl),

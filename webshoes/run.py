@@ -57,6 +57,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     meter: Meter
     access: Access
     auth: Function | None
+    public: frozenset[str]
     compress: bool
     new_loop: Callable[[], asyncio.AbstractEventLoop]
     tls: SSLContext | None
@@ -102,7 +103,7 @@ class Run:
         spawn, stalls, audiences = spawner(loop), Stalls(parts.limits.stall_timeout), Audiences()
         turn = Turn(stalls.look_at_all)
         fanout = Fanout(parts.store, loop, audiences, headroom(parts.limits.send_buffer), turn.end)
-        guard = Guard(parts.access, parts.auth, dispatcher, parts.meter, parts.journal)
+        guard = Guard(parts.access, parts.auth, parts.public, dispatcher, parts.meter, parts.journal)
         services = Services(
             dispatcher=dispatcher,
             limits=parts.limits,

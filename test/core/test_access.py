@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from webshoes.core.access import Access, Asking, Host, is_loopback, parse_host, parse_origin
+from webshoes.core.access import Access, Asking, Host, check_public, is_loopback, parse_host, parse_origin
 
 HOME, WIDE = True, False  # bound to loopback, and to all addresses
 
@@ -390,3 +390,40 @@ def test_what_is_parsed_is_in_one_form(text: str) -> None:
         port = '' if found.port is None else f':{found.port}'
         assert parse_host(name + port) == found
         assert parse_origin(f'app://{name}{port}') == ('app', Host(found.name, found.port))
+
+
+def test_public_paths() -> None:
+    """Paths are listed as they read; a single text is one of them."""
+    assert check_public(['/', '/login.html', '/\xfc b', '/100%']) == {'/', '/login.html', '/\xfc b', '/100%'}
+    assert check_public('/login.html') == {'/login.html'}
+
+
+@pytest.mark.parametrize(
+    ('paths', 'kind', 'message'),
+    [
+        (7, TypeError, 'public is a list of texts, not 7'),
+        ([b'/login'], TypeError, "public is a list of texts, not of b'/login'"),
+        (['login.html'], ValueError, "public: a path begins with '/', as in '/login.html', not 'login.html'"),
+        ([''], ValueError, "public: a path begins with '/', as in '/login.html', not ''"),
+        (
+            ['http://rig/login'],
+            ValueError,
+            "public: a path begins with '/', as in '/login.html', not 'http://rig/login'",
+        ),
+        (['/a%20b'], ValueError, "public: write '/a%20b' without percent-encoding: '/a b', not '/a%20b'"),
+        (['/site/*'], ValueError, "public lists exact paths, without patterns and without a query, not '/site/*'"),
+        (
+            ['/thing/{id}'],
+            ValueError,
+            "public lists exact paths, without patterns and without a query, not '/thing/{id}'",
+        ),
+        (['/a?b=1'], ValueError, "public lists exact paths, without patterns and without a query, not '/a?b=1'"),
+        (['/a#b'], ValueError, "public lists exact paths, without patterns and without a query, not '/a#b'"),
+        (['/a/../b'], ValueError, "public: no browser asks for a path with '.' or '..' in it: '/a/../b'"),
+    ],
+)
+def test_what_is_no_public_path(paths: Any, kind: type[Exception], message: str) -> None:
+    """What is no exact path is refused with a sentence that says what to write."""
+    with pytest.raises(kind) as caught:
+        check_public(paths)
+    assert str(caught.value) == message

@@ -17,6 +17,7 @@ from msgspec import Struct
 REMEMBERED = 256  # hosts and origins that need not be taken apart again
 PORTS = {'http': 80, 'ws': 80, 'https': 443, 'wss': 443}
 SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]{0,99}')  # RFC 3986 section 3.1
+ESCAPED = re.compile('%[0-9A-Fa-f]{2}')  # RFC 3986 section 2.1
 LONGEST = 253  # letters of a domain name (RFC 1035 section 2.3.4)
 
 
@@ -145,17 +146,62 @@ def check_host(host: str) -> str:
     return found.name
 
 
+def check_public(paths: Iterable[str]) -> frozenset[str]:
+    """Return the paths that need no login.
+
+    Raises:
+        TypeError, ValueError: one of them is not an exact path as it reads in `ctx.p`.
+    """
+    found = frozenset(_listed(paths, 'public'))
+    for path in found:
+        if not path.startswith('/'):
+            raise ValueError(f"public: a path begins with '/', as in '/login.html', not {path!r}")
+        if ESCAPED.search(path):
+            raise ValueError(f"public: write {path!r} without percent-encoding: '/a b', not '/a%20b'")
+        if any(letter in path for letter in '*{}?#'):
+            raise ValueError(f'public lists exact paths, without patterns and without a query, not {path!r}')
+        if {'.', '..'} & set(path.split('/')):
+            raise ValueError(f"public: no browser asks for a path with '.' or '..' in it: {path!r}")
+    return found
+
+
+def setting(name: str, value: str) -> str:
+    """Return how a setting of the app is written that lists one value."""
+    return f'WebShoesApp(..., {name}=[{value!r}])'
+
+
 def host_setting(host: str) -> str | None:
-    """What to list in `hosts` for a `Host` header, `None` if nothing would let it in."""
+    """Return the setting that lets in a `Host` header, `None` if there is none."""
     found = parse_host(host)
     if found is None:
         return None
-    return f'[{found.name}]' if ':' in found.name else found.name
+    return setting('hosts', f'[{found.name}]' if ':' in found.name else found.name)
 
 
-def origin_setting(origin: str) -> str | None:
-    """What to list in `origins` for an `Origin` header, `None` if nothing would let it in."""
-    return origin if origin == 'null' or parse_origin(origin) is not None else None
+def refused_page(asking: Asking, function: str | None) -> tuple[str, str | None]:
+    """Describe a request that `takes_origin` refuses.
+
+    Args:
+        asking: what the request tells.
+        function: the name of the function that it would call by GET, `None` where it is for anything else.
+
+    Returns:
+        A sentence, and the narrowest setting that lets such a request in; `None` if there is none.
+    """
+    if asking.origin is not None:
+        is_origin = asking.origin == 'null' or parse_origin(asking.origin) is not None
+        return f'a page of origin {asking.origin!r} was refused', setting(
+            'origins', asking.origin
+        ) if is_origin else None
+    if asking.mode == 'navigate' and function is not None:
+        return f"a link from another site to '{function}' was refused", 'mark this function with @ws.page'
+    if asking.mode == 'no-cors':
+        return (
+            'an image, a script or the like on a page of another origin, which the browser does not name, was refused',
+            'add the attribute crossorigin to its tag, and list the origin of its page in '
+            "WebShoesApp(..., origins=[...]); without the attribute only origins=['*'] lets it in",
+        )
+    return 'a page of another origin, which the browser does not name, was refused', setting('origins', '*')
 
 
 def _plain(origin: str) -> str:

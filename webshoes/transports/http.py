@@ -229,9 +229,11 @@ class Http:
         is_named = match is not None and match.entry.sub == request.path[1:]  # which comes before a file of the package
         is_builtin = not is_named and self._files.has_builtin(request.path)
         if names or (handler is not None and not is_builtin):  # files may be linked to from anywhere
-            self._guard.check_origin(asking, handler is not None and handler.is_page and not names)
+            is_link = request.method in ('GET', 'HEAD') and not names
+            self._guard.check_origin(asking, handler if is_link else None)
         ctx = Context(self._scope(request, self._connection(request)), request.path, None, request.method)
-        await self._guard.authenticate(ctx)
+        if names or not self._guard.is_public(request.path):
+            await self._guard.authenticate(ctx, may_be_public=(match is not None or is_builtin) and not names)
         if entry is not None and names:
             return await self._events.serve(request, ctx, entry, names, partial(self._readable, asking))
         if is_builtin and not await self._comes_first(match, request.path):

@@ -150,16 +150,21 @@ class WebSockets:
                 data = await peer.first_text()
         except TimeoutError:
             self._on.meter.met('auth_timeout')
-            return Error(401, 'No login came in time')
+            return self._no_login(ctx, 'No login came in time')
         try:
             message = codec.decode(data) if data is not None else None
             await self._guard.authenticate_by_message(ctx, message.get('auth') if isinstance(message, dict) else None)
         except UnicodeDecodeError:
-            return Error(401, 'The first message is no login')
+            return self._no_login(ctx, 'The first message is no login')
         except Exception as exc:
             refusal = self._on.dispatcher.error(exc, 'auth')
-            return refusal if refusal.code != 400 else Error(401, 'The first message is no login')
+            return refusal if refusal.code != 400 else self._no_login(ctx, 'The first message is no login')
         return None
+
+    def _no_login(self, ctx: Context, message: str) -> Error:
+        error = Error(401, message)
+        self._guard.log_refusal(ctx, error.code, message)
+        return error
 
     async def _enter(self, peer: Peer) -> None:
         ctx = peer.session.feed.ctx
