@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import copy
+import datetime
 import heapq
 import json
 import math
@@ -14,15 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NewType, NotRequired, Required, TypedDict
 
 import msgspec
 import pytest
 from propertybag import Bag
 
 from webshoes.core import codec
+from webshoes.core.binding import binder
 from webshoes.core.errors import Error
-from webshoes.core.params import Missing, Params, binder
+from webshoes.core.params import Missing, Params
 
 Use = Callable[[Any], Any]
 
@@ -348,12 +350,15 @@ def test_merge_with_no_dict() -> None:
         (('a.b',), {'cast': float}, 1.0),
         (('a/b',), {'sep': '/', 'cast': int}, 1),
         (('a.z', 9), {'cast': int}, 9),
+        (('empty', 9), {'cast': int}, 9),
+        (('empty', None), {'cast': float}, None),
+        (('empty', 'x'), {'cast': str}, ''),
         (('n.deeper', 9), {}, 9),
     ],
 )
 def test_get(args: Any, kwargs: Any, value: Any) -> None:
     """`get` gives the value at a key or dotted path, cast where it is there, and the default where not."""
-    assert q(n='3', a={'b': '1'}).get(*args, **kwargs) == value
+    assert q(n='3', a={'b': '1'}, empty='').get(*args, **kwargs) == value
 
 
 @pytest.mark.parametrize(
@@ -493,6 +498,123 @@ def test_types_of_texts(annotation: Any, texts: dict[str, list[str]], value: Any
 def test_types_of_json(annotation: Any, values: dict[str, Any], value: Any) -> None:
     """Values that came as JSON are validated as they are."""
     assert binder(annotation)(values, {}) == value
+
+
+Count = NewType('Count', int)
+
+
+class Form(msgspec.Struct):
+    """What a browser sends as text, empty where nothing was put in."""
+
+    count: int | None = None
+    size: float = 1.5
+    day: datetime.date | None = None
+    agree: bool = False
+    maybe: bool | None = None
+    either: bool | str = False
+    color: Literal['red', 'blue'] = 'red'
+    aged: Count = Count(18)
+    low: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    name: str = 'nobody'
+    title: Annotated[str, msgspec.Meta(min_length=1)] = 'none'
+    ids: list[int] = []
+    flags: list[bool] = []
+    names: list[str] = []
+    picture: Any = None
+
+
+@dataclass
+class DataForm:
+    count: int = 3
+    low: Annotated[int, msgspec.Meta(ge=1)] = 5
+    agree: bool = False
+
+
+class TypedForm(TypedDict):
+    count: NotRequired[int]
+    agree: NotRequired[bool]
+    day: datetime.date | None
+
+
+class LooseForm(TypedDict, total=False):
+    count: int
+    day: Required[datetime.date | None]
+
+
+@pytest.mark.parametrize(
+    ('name', 'texts', 'value'),
+    [
+        *((name, [''], getattr(Form(), name)) for name in ('count', 'size', 'day', 'agree', 'maybe', 'color', 'aged')),
+        *((name, [''], getattr(Form(), name)) for name in ('low', 'ids', 'flags')),
+        *((name, ['', ''], getattr(Form(), name)) for name in ('count', 'size')),
+        ('count', ['7'], 7),
+        ('day', ['2026-01-31'], datetime.date(2026, 1, 31)),
+        ('agree', ['on'], True),
+        ('agree', ['On'], True),
+        ('agree', ['off'], False),
+        ('agree', ['true'], True),
+        ('agree', ['0'], False),
+        ('maybe', ['on'], True),
+        ('either', ['on'], 'on'),
+        ('either', [''], ''),
+        ('name', [''], ''),
+        ('name', ['on'], 'on'),
+        ('ids', ['1', '2'], [1, 2]),
+        ('flags', ['on', 'off'], [True, False]),
+        ('names', [''], ['']),
+        ('names', ['on'], ['on']),
+        ('picture', [''], ''),
+    ],
+)
+@pytest.mark.parametrize('annotation', [Form, Form | None, Annotated[Form, 'a mark']])
+def test_texts_of_a_form(annotation: Any, name: str, texts: list[str], value: Any) -> None:
+    """An empty text for what is optional and no text is its default, and `on` is true."""
+    assert getattr(of_texts(annotation, **{name: texts}), name) == value
+    bound = binder(annotation)({'name': 'Ann', name: texts[0]}, {name: texts})  # beside JSON
+    assert getattr(bound, name) == value
+
+
+@pytest.mark.parametrize(
+    ('annotation', 'texts', 'value'),
+    [
+        (DataForm, {'count': [''], 'low': [''], 'agree': ['on']}, DataForm(3, 5, True)),
+        (TypedForm, {'count': [''], 'agree': ['on'], 'day': ['']}, {'agree': True, 'day': None}),
+        (Data, {'a': ['1'], 'ids': ['']}, Data(1)),
+        (LooseForm, {'count': [''], 'day': ['']}, {'day': None}),
+    ],
+)
+def test_texts_of_a_form_of_another_kind(annotation: Any, texts: dict[str, list[str]], value: Any) -> None:
+    """Dataclasses and TypedDicts read texts as Structs do."""
+    assert of_texts(annotation, **texts) == value
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('a', '', "Parameter 'a': expected `int`, got `str`"),
+        ('b', 'on', "Parameter 'b': expected `int`, got `str`"),
+    ],
+)
+def test_texts_that_stand_for_nothing_else(name: str, text: str, message: str) -> None:
+    """An empty text for a number that has to be there is 422, and `on` is no number."""
+    with pytest.raises(Error) as caught:
+        of_texts(Add, **{'a': ['1'], name: [text]})
+    assert (caught.value.code, caught.value.message) == (422, message)
+
+
+@pytest.mark.parametrize(('name', 'text'), [('title', ''), ('color', 'green'), ('low', '0'), ('agree', 'yes')])
+def test_texts_that_do_not_fit(name: str, text: str) -> None:
+    """What was put in and breaks a rule is 422, though there is a default."""
+    with pytest.raises(Error, match=f"^Parameter '{name}'"):
+        of_texts(Form, **{name: [text]})
+
+
+@pytest.mark.parametrize('value', ['', 'on'])
+def test_json_is_strict(value: str) -> None:
+    """The same texts in JSON are no number and no bool."""
+    for name in ('count', 'agree'):
+        with pytest.raises(Error, match=f"^Parameter '{name}': expected `.*`, got `str`"):
+            binder(Form)({name: value}, {})
 
 
 def test_texts_beside_json() -> None:

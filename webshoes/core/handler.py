@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 from propertybag import Bag
 
+from webshoes.core.binding import Bind, binder
 from webshoes.core.errors import Error
-from webshoes.core.params import Bind, binder
 
 F = TypeVar('F', bound=Callable[..., Any])
 

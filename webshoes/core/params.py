@@ -1,13 +1,9 @@
-"""`q`: a Bag whose missing keys are the client's fault, or the type the handler asks for."""
+"""`q` as handlers get it without a type: a Bag whose missing keys are the client's fault."""
 
 from __future__ import annotations
 
-import re
-import types
 import typing
-from collections import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
 from typing import Any
 
 import msgspec
@@ -92,7 +88,7 @@ class Missing:
 def missing_name(missing: Missing) -> str:
     """The dotted name of a missing parameter, as the client would have to send it."""
     bag, path = missing._Missing__bag, missing._Missing__path
-    return _dotted(*bag.__dict__['prefix'], *path)
+    return dotted(*bag.__dict__['prefix'], *path)
 
 
 def missing_error(missing: Missing) -> Error:
@@ -100,7 +96,8 @@ def missing_error(missing: Missing) -> Error:
     return Error(400, f"Missing parameter '{missing_name(missing)}'")
 
 
-def _dotted(*steps: Any) -> str:
+def dotted(*steps: Any) -> str:
+    """Return the name of a parameter in others."""
     return '.'.join(map(str, steps))
 
 
@@ -184,7 +181,8 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
 
         Args:
             ks: the key, or the path.
-            defval: returned as it is where nothing was sent. Without it that is `None`, or with `cast` an error.
+            defval: returned as it is where nothing was sent, or an empty text that `cast` does not take. Without it
+                that is `None`, or with `cast` an error.
             sep: what stands between the keys of a path; `None` is a dot.
             cast: called with the value: `int`, say.
 
@@ -199,8 +197,10 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
         try:
             return cast(value)
         except (ValueError, TypeError, ArithmeticError, LookupError):
+            if value == '' and defval is not NOTHING:  # an input of a form that was left empty
+                return defval
             kind = getattr(cast, '__name__', 'value')
-            name = _dotted(*self.__dict__['prefix'], *_steps(ks, sep))
+            name = dotted(*self.__dict__['prefix'], *_steps(ks, sep))
             raise Error(400, f"Parameter '{name}' is not a valid {kind}") from None
 
     def bag(self, ks: Any, defval: Any = NOTHING, sep: str | None = None) -> Any:
@@ -237,70 +237,3 @@ def _prefix(params: Params) -> tuple[Any, ...]:
 
 
 _METHODS = frozenset(dir(Params))
-_SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet)
-
-Bind = Callable[[dict[str, Any], Texts], Any]
-"""Makes the `q` of one call of the values that came and of those among them that came as text."""
-
-
-def binder(annotation: Any) -> Bind:
-    """How the `q` of a handler is made.
-
-    Args:
-        annotation: what the handler annotates `q` with: nothing (`None`), `Any` or a `Bag` give a `Params`; any type
-            that `msgspec.convert` knows (Struct, dataclass, TypedDict, dict) is validated and converted. Text becomes
-            numbers and the like; JSON stays strict.
-    """
-    if annotation in (None, Any) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
-        return Params.of
-    hints = _field_types(annotation)
-
-    def bind(values: dict[str, Any], texts: Texts) -> Any:
-        texts = {name: text for name, text in texts.items() if name in values}
-        for name, text in texts.items():
-            if name in hints and _is_sequence(hints[name]):
-                values[name] = text
-        if len(texts) == len(values):
-            return _convert(values, annotation, strict=False)
-        for name in texts.keys() & hints.keys():
-            values[name] = _convert(values[name], hints[name], strict=False, name=name)
-        return _convert(values, annotation, strict=True)
-
-    return bind
-
-
-def _field_types(annotation: Any) -> dict[str, Any]:
-    """The fields of a typed `q`, by the name under which they are sent."""
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        return {field.encode_name: field.type for field in msgspec.structs.fields(annotation)}
-    if is_dataclass(annotation) or typing.is_typeddict(annotation):
-        return typing.get_type_hints(annotation)
-    return {}
-
-
-def _is_sequence(hint: Any) -> bool:
-    """Whether a field takes all the values of a repeated key, and not its first."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _is_sequence(hint.__origin__)
-    if origin in (typing.Union, types.UnionType):
-        return any(map(_is_sequence, typing.get_args(hint)))
-    return (origin or hint) in _SEQUENCES
-
-
-def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
-    try:
-        return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as exc:
-        raise Error(422, _sentence(str(exc), name)) from None
-
-
-def _sentence(message: str, name: str) -> str:
-    """msgspec's message, the place in it told as a parameter's name."""
-    text, _, path = message.partition(' - at `')
-    if found := re.fullmatch('Object (missing required|contains unknown) field `(.*)`', text):
-        kind = 'Missing' if found[1] == 'missing required' else 'Unknown'
-        inner = re.sub(r'^\$\.?|`$', '', path)
-        return f"{kind} parameter '{_dotted(*(part for part in (name, inner, found[2]) if part))}'"
-    place = '.'.join(part for part in (name, re.sub(r'^\$\.?|`$', '', path)) if part).replace('.[', '[')
-    return f"Parameter '{place}': {text[0].lower()}{text[1:]}" if place else text

@@ -22,9 +22,10 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from webshoes.core.binding import Bind
 from webshoes.core.errors import Error
 from webshoes.core.handler import Handler, compile_handler, unknown_key
-from webshoes.core.params import Bind, Texts
+from webshoes.core.params import Texts
 from webshoes.core.text import check_text
 
 # Fields of the wire itself (section 5): what a client may send, and what the server sends.

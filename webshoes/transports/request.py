@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from io import BufferedReader, BytesIO
 from typing import Any, Protocol, cast
 
-from aiohttp import MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, web
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
@@ -31,7 +32,8 @@ class Request(web.BaseRequest):
     """A request whose forms have at most `Limits.max_fields` fields, each in one of `CHARSETS`."""
 
     _was_counted = False  # among those over a limit
-    _parts = 0  # of its form, so far
+    _fields: Any = None  # of its form, once it was read
+    _parts: Sequence[BodyPartReader] = ()  # of its form, so far
     whole: bytes | None = None  # the body, where it was read before this was made
 
     @property
@@ -48,15 +50,26 @@ class Request(web.BaseRequest):
             return await super().read()
 
     async def post(self) -> Any:
-        """The fields of a form.
+        """Return the fields of a form (RFC 7578): text, and files as `web.FileField`.
+
+        A file input without a file is no field. A part without a filename is text if its type is text or JSON, else a
+        file without a name.
 
         Raises:
             Error: 413, there are too many.
         """
-        with self._counted():
-            if self.content_type == 'application/x-www-form-urlencoded':
-                self._check_fields((await super().read()).count(b'&') + 1)
-            return await super().post()
+        if self._fields is None:
+            with self._counted():
+                if self.content_type == 'application/x-www-form-urlencoded':
+                    self._check_fields((await super().read()).count(b'&') + 1)
+                form = await super().post()
+            self._fields = form.copy()  # a MultiDict
+            if self._parts:
+                self._fields.clear()
+                for part, (name, value) in zip(self._parts, form.items(), strict=True):
+                    if (field := _field(part, name, value)) is not None:
+                        self._fields.add(name, field)
+        return self._fields
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -83,11 +96,24 @@ class Request(web.BaseRequest):
     async def _next_part(self, following: Callable[[], Awaitable[Any]]) -> Any:
         part = await following()
         if part is not None:
-            self._parts += 1
-            self._check_fields(self._parts)
+            self._parts = [*self._parts, part]
+            self._check_fields(len(self._parts))
             if not isinstance(part, MultipartReader):
                 part.get_charset = partial(_known_charset, part.get_charset)
         return part
+
+
+def _field(part: BodyPartReader, name: str, value: Any) -> Any:
+    """Return the value of a field, `None` if there is none, given what aiohttp makes of its part."""
+    if part.filename is not None and not isinstance(value, web.FileField) and not value:
+        return None  # what a browser sends for a file input without a file
+    if not isinstance(value, bytearray):
+        return value
+    content_type = part.headers['Content-Type']
+    kind = content_type.partition(';')[0].strip().lower()
+    if kind.startswith('text/') or kind == 'application/json' or kind.endswith('+json'):
+        return value.decode(part.get_charset('utf-8'))
+    return web.FileField(name, '', cast(BufferedReader, BytesIO(value)), content_type, part.headers)
 
 
 def adopted(request: web.BaseRequest, max_size: int) -> Request:
