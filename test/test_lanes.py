@@ -1114,6 +1114,11 @@ LAST_CALL = call('settle', tid='end')
 TIDS = [None, True, False, 0, 1, -1, 1.0, 1.5, 2**63, 2**70, '', 'x', 'ü☃', 'x' * 256, 'x' * 257, [], {}, [1], {'a': 1}]
 PING, PONG, CLOSE = raw_frame(b'ping', 0x89), raw_frame(b'pong', 0x8A), raw_frame(b'\x03\xe8', 0x88)
 TEXTS = [b'', b'{', b'null', b'[]', b'[[]]', b'1', b'"a"', b'{}', b'{"a":1}', b'NaN', b'{"cmd":"cmd/tell"} {}', b'\0']
+TEXTS += [
+    rb'{"cmd":"cmd/tell","q":"\ud83d","tid":7}',
+    b'{"cmd":"cmd/tell","tid":1e999}',
+    b'{"tid":"x' + b'x' * 300 + b'",}',
+]
 NAMES = ['cmd/tell', 'tell', 'cmd/tell/more', 'cmd/nothing', 'nothing', 'cmd', 'cmd/', '/', '*', 'cmd/*', 'cmd/thing/7']
 WRONG: list[Any] = ['', None, 1, True, [], {}, ['cmd/tell'], 'x' * 1024, 'x' * 1025, 'cmd/' + 'x' * 1021]
 QS: list[Any] = [{}, {'a': 1}, None, [], 1, '', 'a', True, {'sep': 1, '_': 2, '': 3}]

@@ -111,12 +111,39 @@ def test_tid(serve: Serve, open_peer: OpenPeer, tid: Any) -> None:
     assert [(reply['tid'], type(reply['tid'])) for reply in replies] == [(tid, type(tid))] * 2
 
 
-@pytest.mark.parametrize('tid', [None, True, [], {}, 'x' * 257])
-def test_tid_of_another_kind(serve: Serve, open_peer: OpenPeer, tid: Any) -> None:
-    """A `tid` that is none is 400, and nothing is called."""
+@pytest.mark.parametrize(
+    ('tid', 'echoed'),
+    [(None, None), (True, True), ([], []), ({}, {}), ('x' * 257, 'x' * 256), ([7] * 200, '[7,' + '7,' * 126 + '7')],
+)
+def test_tid_of_another_kind(serve: Serve, open_peer: OpenPeer, tid: Any, echoed: Any) -> None:
+    """A `tid` that is none is 400, nothing is called, and what identifies the message comes back."""
     calls: list[int] = []
     peer = open_peer(serve({'count': lambda ctx, q: calls.append(1)}))
-    assert errors(peer, {'cmd': 'cmd/count', 'tid': tid}) == [(400, None)]
+    assert errors(peer, {'cmd': 'cmd/count', 'tid': tid}) == [(400, echoed)]
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        r'{"cmd": "cmd/count", "q": {"s": "\ud83d"}, "tid": 7}',
+        r'{"cmd": "cmd/count", "q": {"\ude00": 1}, "tid": 7}',
+        r'{"tid": 7, "cmd": "cmd/\ud83d"}',
+        r'{"evt": "\ud83d", "tid": 7}',
+        r'{"evt": "heat", "uid": "\ud83d", "tid": 7}',
+        r'{"evt": "heat", "since": {"ver": 0, "epoch": "\ud83d"}, "tid": 7}',
+        '{"cmd": "cmd/count", "q": ' + '[' * 100_000 + ']' * 100_000 + ', "tid": 7}',
+        '{"cmd": "cmd/count", "q": NaN, "tid": 7}',
+        b'{"cmd": "cmd/count", "tid": 7}',
+    ],
+)
+def test_tid_of_what_cannot_be_read(serve: Serve, open_peer: OpenPeer, message: str | bytes) -> None:
+    """A message that is not JSON, or binary, is 400 under its `tid`, so that nobody waits for its answer in vain."""
+    calls: list[int] = []
+    peer = open_peer(serve({'count': lambda ctx, q: calls.append(1)}))
+    peer.connection.send(message)
+    answer = peer.receive()
+    assert (answer['code'], answer['tid']) == (400, 7)
     assert calls == []
 
 

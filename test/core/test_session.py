@@ -169,11 +169,53 @@ def test_tid(peer: Peer, tid: Any) -> None:
 
 @pytest.mark.parametrize('tid', [None, True, False, [], {}, ['x'], 'x' * 257])
 def test_tid_that_is_none(peer: Peer, tid: Any) -> None:
-    """Any other `tid` is 400, in every form, and nothing is done."""
+    """Any other `tid` is 400, in every form, and nothing is done; what identifies it comes back, cut."""
     forms = ({'cmd': 'echo'}, {'evt': 'e'}, {'ping': 1}, {'cancel': 'x'})
+    echo = {} if tid is None else {'tid': tid[:256] if isinstance(tid, str) else tid}
     for form in forms:
-        assert peer.ask(form | {'tid': tid}) == refused(400, "'tid' is a number, or a text of at most 256 characters")
+        expected = refused(400, "'tid' is a number, or a text of at most 256 characters", **echo)
+        assert peer.ask(form | {'tid': tid}) == peer.ask([form | {'tid': tid}]) == expected
     assert peer.ask({'evt': 'e', 'off': True}) == refused(404, 'No such subscription')
+
+
+HALF = rb'{"cmd": "echo", "q": {"s": "\ud83d"}, "tid": 7}'
+HALF_ERROR = r'Not JSON: \ud83d at byte 28 is half of a surrogate pair, as of an emoji cut in two'
+
+
+def test_tid_of_what_is_not_json(peer: Peer) -> None:
+    """A message that is not JSON is refused under the `tid` that it has on its top level."""
+    peer.session.receive(HALF)
+    assert peer.take() == refused(400, HALF_ERROR, tid=7)
+    peer.session.receive(b'[%b]' % HALF)
+    assert [(answer['code'], answer.get('tid')) for answer in peer.take()] == [(400, None)]
+    peer.session.receive_binary(b'{"cmd": "echo", "tid": "x"}')
+    assert peer.take() == refused(400, 'Messages are text frames of JSON, not binary', tid='x')
+
+
+def test_what_is_not_json_overtakes(peer: Peer) -> None:
+    """A message that is not JSON is answered at once if its `tid` is known, and in its turn if not."""
+    assert not peer.ask({'cmd': 'wait', 'q': {'door': 'a'}})
+    peer.session.receive(b'{"tid": 7, x}')
+    peer.session.receive(b'{"id": 7, x}')
+    assert [answer['tid'] for answer in peer.take()] == [7]
+
+
+def test_tid_of_what_cannot_wait() -> None:
+    """What identifies a message comes back also where too many wait already."""
+    peer = Peer(House(max_queued=1))
+    assert not peer.ask({'cmd': 'wait', 'q': {'door': 'a'}}, {'cmd': 'echo'})
+    answers = peer.ask({'cmd': 'echo', 'tid': 'x' * 300}, {'cmd': 'echo', 'tid': [1]}, 3)
+    assert [(answer['code'], answer.get('tid')) for answer in answers] == [(429, 'x' * 256), (429, [1]), (429, None)]
+
+
+def test_tids_of_an_array_that_is_too_long() -> None:
+    """Each message of it that has a `tid` is refused by itself, and all others together."""
+    peer = Peer(House(max_batch=2))
+    error = 'An array of messages has at most 2'
+    answers = peer.ask([{'cmd': 'echo', 'tid': 1}, {'cmd': 'echo', 'tid': 'x' * 300}, {'tid': [1]}])
+    assert answers == [*refused(400, error, tid=1), *refused(400, error, tid='x' * 256), *refused(400, error, tid=[1])]
+    answers = peer.ask([PING, {'cmd': 'echo', 'tid': 1}, 3, {'cmd': 'echo', 'tid': 2}])
+    assert answers == [*refused(400, error), *refused(400, error, tid=1), *refused(400, error, tid=2)]
 
 
 def test_tid_in_flight(house: House, peer: Peer) -> None:

@@ -23,8 +23,8 @@ from webshoes.core.handler import Function, Handler
 from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
 from webshoes.core.registry import Entry
+from webshoes.core.tids import Tid
 
-Tid = str | int | float | None
 Message = dict[str, Any]
 Run = Callable[[], Any]
 """Does what a call is to do: its result, or an awaitable of it."""

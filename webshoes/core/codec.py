@@ -8,6 +8,7 @@ is msgspec's, untyped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,12 +34,18 @@ read = msgspec.json.Decoder().decode
 """One JSON value, as `decode` reads it when nothing is wrong."""
 
 
+# Half of a surrogate pair, where no backslash is escaped: one without the other half behind it, or before it.
+_HALF = re.compile(
+    rb'\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}'
+)
+
+
 def decode(data: bytes) -> Any:
-    """One JSON value.
+    """Return the value of one JSON text.
 
     Raises:
         UnicodeDecodeError: the bytes are not UTF-8 (RFC 6455 section 8.1: the connection is then failed).
-        Error: 400, they are not JSON, nested too deep, or hold a number out of range.
+        Error: 400, they are not JSON, nested too deep, or hold a number out of range or half of a surrogate pair.
     """
     try:
         return read(data)
@@ -46,6 +53,9 @@ def decode(data: bytes) -> Any:
         raise
     except msgspec.DecodeError as exc:
         data.decode()  # msgspec may stop at a malformed byte before it sees that the text is not UTF-8
+        if (half := _HALF.search(data.replace(rb'\\', b'  '))) is not None:  # msgspec says 'truncated' of some
+            found = f'{half[0].decode()} at byte {half.start()} is half of a surrogate pair, as of an emoji cut in two'
+            raise Error(400, f'Not JSON: {found}') from None
         raise Error(400, f'Not JSON: {exc}') from None
     except RecursionError:
         raise Error(400, 'Not JSON that can be read: it is nested too deep') from None

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from webshoes.core import codec, frames
+from msgspec import Struct
+
+from webshoes.core import codec, frames, tids
 from webshoes.core.audience import Subscription
-from webshoes.core.calls import EMPTY, Calls, Message, Tid, arguments
+from webshoes.core.calls import EMPTY, Calls, Message, arguments
 from webshoes.core.context import Context
 from webshoes.core.errors import Error
 from webshoes.core.events import Position
@@ -24,11 +26,19 @@ from webshoes.core.params import Texts
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
+from webshoes.core.tids import Tid, is_tid
 
 _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 NO_TEXTS: Texts = {}
 PLAIN = codec.PLAIN | {str}  # types of results that are sent as they are
+
+
+class Refused(Struct, frozen=True):
+    """A message that is refused as it came: the error, and the `tid` that the answer carries."""
+
+    error: Error
+    tid: Any = None
 
 
 class Session:
@@ -113,7 +123,7 @@ class Session:
         if (
             fn is not known.fn
             or type(values) is not dict
-            or (type(tid) is not int and 'tid' in message and not self._is_tid(tid))
+            or (type(tid) is not int and 'tid' in message and not is_tid(tid, self._limits.max_name))
             or not (calls.is_idle or calls.can_run(tid))
             or not self._is_open
             or feed.unsent > self._high
@@ -148,7 +158,7 @@ class Session:
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         except Error as exc:
-            self._receive_value(exc, len(data))
+            self._receive_value(Refused(exc, tids.find(data, self._limits.max_name)), len(data))
 
     def _receive_value(self, message: Any, size: int) -> None:
         if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():
@@ -161,17 +171,24 @@ class Session:
         self._proceed()
 
     def receive_binary(self, data: bytes) -> None:
-        """Take a binary message: error 400."""
-        self._arrive((Error(400, 'Messages are text frames of JSON, not binary'),), 0)
+        """Answer a binary message with error 400."""
+        error = Error(400, 'Messages are text frames of JSON, not binary')
+        self._arrive((Refused(error, tids.find(data, self._limits.max_name)),), 0)
         self._proceed()
 
     def _receive_batch(self, messages: list[Any], size: int) -> None:
-        limit = self._limits.max_batch
         if not messages:
-            messages = [Error(400, 'An array of messages has at least one')]
+            messages = [Refused(Error(400, 'An array of messages has at least one'))]
         elif self._on.meter.over('max_batch', len(messages)):
-            messages = [Error(400, f'An array of messages has at most {limit}')]
+            messages = self._refused_batch(messages)
         self._arrive(messages, size // len(messages))
+
+    def _refused_batch(self, messages: list[Any]) -> list[Refused]:
+        """Refuse an array that is too long: one error for each message with a `tid`, and one for all others."""
+        error = Error(400, f'An array of messages has at most {self._limits.max_batch}')
+        named = [message for message in messages if type(message) is dict and 'tid' in message]
+        refused = [Refused(error, tids.echo(message['tid'], self._limits.max_name)) for message in named]
+        return refused if len(named) == len(messages) else [Refused(error), *refused]
 
     def _arrive(self, messages: Sequence[Any], size: int) -> None:
         """Have messages of so many bytes each looked at, after those that came before."""
@@ -202,23 +219,32 @@ class Session:
         try:
             self._calls.wait_for_turn(message, size)
         except Error as exc:
-            self.feed.send(codec.error(exc))
+            tid = message.get('tid') if type(message) is dict else None
+            self.feed.send(codec.error(exc, tids.echo(tid, self._limits.max_name)))
 
     def _overtakes(self, message: Any) -> bool:
-        if not isinstance(message, dict):
+        if type(message) is Refused:
+            return message.tid is not None
+        if type(message) is not dict:
             return False
         if 'tid' in message:
-            return self._is_tid(message['tid'])
+            return is_tid(message['tid'], self._limits.max_name)
         named = any(field in message for field, _ in self._registry.fields)
         return not named and ('cancel' in message or 'ping' in message)
 
     def _handle(self, message: Any, size: int) -> None:
+        if type(message) is Refused:
+            self.feed.send(codec.error(message.error, message.tid))
+            return
         tid: Tid = None
         try:
             if type(message) is not dict:
-                raise message if isinstance(message, Error) else Error(400, 'A message is a JSON object')
+                raise Error(400, 'A message is a JSON object')
             if 'tid' in message:
-                tid = message['tid'] if type(message['tid']) is int else self._check_tid(message, 'tid')
+                tid = message['tid']
+                if type(tid) is not int:
+                    tid = tids.echo(tid, self._limits.max_name)
+                    self._check_tid(message, 'tid')
             for field, entry in self._registry.fields:
                 if field in message:
                     if entry is None:
@@ -239,14 +265,9 @@ class Session:
         else:
             raise Error(400, 'Invalid command')
 
-    def _is_tid(self, tid: Any) -> bool:
-        if isinstance(tid, str):
-            return len(tid) <= self._limits.max_name
-        return isinstance(tid, (int, float)) and not isinstance(tid, bool)
-
     def _check_tid(self, message: Message, field: str) -> Tid:
         tid: Tid = message[field]
-        if not self._is_tid(tid):
+        if not is_tid(tid, self._limits.max_name):
             if isinstance(tid, str):
                 self._on.meter.met('max_name')
             raise Error(400, f"'{field}' is a number, or a text of at most {self._limits.max_name} characters")
