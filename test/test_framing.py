@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import socket
@@ -14,6 +15,9 @@ import pytest
 from aiohttp import web
 
 import webshoes as ws
+from webshoes.core.conditions import Validators
+from webshoes.transports.content import Content
+from webshoes.transports.disk import OpenFile
 
 from .conftest import Serve
 from .faces import dial
@@ -114,17 +118,25 @@ def test_file_that_is_replaced(serve: Serve, big: Path, tls: Certificates | None
     assert received.count(b'\0') == SIZE
 
 
-@pytest.mark.parametrize('loop', LOOPS)
-def test_file_that_cannot_be_read(serve: Serve, loop: str) -> None:
-    """A file whose size is wrong, or that cannot be read after it was opened, ends the connection."""
-    wsa = serve({'short': lambda ctx, q: Path('/sys/class/net/lo/mtu'), 'next': after}, loop=loop)
+def test_file_that_cannot_be_read(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A small file is read before its head is sent: its size may be wrong, and where reading fails it is 500."""
+    wsa = serve({'short': lambda ctx, q: Path('/sys/class/net/lo/mtu'), 'next': after})
     wsa.register('s', '', '', '', '', {'*': {'root': '/sys/class/net/lo/'}})
-    for path, body in (('/cmd/short', Path('/sys/class/net/lo/mtu').read_bytes()), ('/s/speed', b'')):
-        with dial(wsa.port) as connection:
-            connection.sendall(get(path) + NEXT)
-            head, _, received = read_to_end(connection).partition(b'\r\n\r\n')
-        assert b'\r\nContent-Length: 4096' in head
-        assert received == body
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/short') + get('/s/speed') + get('/cmd/next', 'Connection: close'))
+        received = read_to_end(connection)
+    mtu = Path('/sys/class/net/lo/mtu').read_bytes()
+    assert b'\r\nContent-Length: %d\r\n' % len(mtu) in received
+    assert received.count(b'\r\n\r\n' + mtu + b'HTTP/1.1 500 ') == 1
+    assert received.endswith(b'\r\n\r\nthe next answer')
+    assert "'s/' failed" in caplog.text
+
+
+def test_content_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that fails while it is read has no more content, and so is shorter than was said."""
+    unreadable = OpenFile(os.open(tmp_path, os.O_RDONLY))
+    content = Content(unreadable, SIZE, 'text/plain', '', Validators('"a"'), False)
+    assert asyncio.run(content.read(0, 10)) == b''
 
 
 async def short(ctx: ws.Context, q: Any) -> web.StreamResponse:

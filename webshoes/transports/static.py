@@ -25,11 +25,12 @@ from webshoes.transports.disk import LeadsOutError, OpenFile, open_file, resolve
 T = TypeVar('T')
 Args = TypeVarTuple('Args')
 
-NOT_FOUND = Error(404, 'Not found')
-NOT_TAKEN = Error(406, 'The client takes no coding that there is of this file')
+NOT_TAKEN = 'The client takes no coding that there is of this file'
+SMALL = 64 * 1024  # bytes of a file that is read at once, by the thread that opens it
 GZIP = 31  # zlib's number for its largest window in gzip's format
 SIBLINGS = {'br': '.br', 'gzip': '.gz'}  # compressed files beside a file, the preferred ones first
 UNRESERVED = "%:@!$&'()*+,;=~"  # what stands in a path segment as it is (RFC 3986 section 3.3), and percent codes
+Found = tuple[Content, list[Path]]  # and links beside the file that lead out of its folder
 
 
 class Static:
@@ -57,7 +58,7 @@ class Static:
         """
         coding = choose_coding(field(request.headers, 'Accept-Encoding'), ('gzip',))
         if coding is None:
-            raise NOT_TAKEN
+            raise Error(406, NOT_TAKEN)
         path = request.path
         data = self._builtin[path]
         tag = hashlib.sha256(data).hexdigest()[:16]
@@ -76,29 +77,24 @@ class Static:
         Raises:
             Error: 405.
         """
-        if method not in ('GET', 'HEAD'):
-            raise Error(405, f'Method {method} is not taken here, only GET, HEAD')
+        _check_method(method)
 
     async def has(self, folder: Folder, path: str) -> bool:
         """Whether a folder has a file at a path."""
-        found = await self._resolve(folder, path)
-        return found is not None and found.is_file()
+        try:
+            return await _in_thread(_has, folder, path)
+        except LeadsOutError as exc:
+            self._tell_of(exc.link, folder.root)
+            return False
 
-    async def file(self, request: web.BaseRequest, path: Path, root: Path | None = None) -> web.StreamResponse:
+    async def file(self, request: web.BaseRequest, path: Path) -> web.StreamResponse:
         """Return a file, or the compressed file beside it, with type, ETag, conditions and ranges.
-
-        Args:
-            request: what asks for it.
-            path: the file.
-            root: a folder below which no link is followed; `None`: all are.
 
         Raises:
             Error: 404, there is no file that can be read; 406, the client takes no coding that there is; 412.
         """
-        content, links = await _in_thread(_open, path, root, field(request.headers, 'Accept-Encoding'))
-        for link in links:
-            self._tell_of(link, str(root))
-        return respond(request, content)
+        found = await _in_thread(_open, path, None, field(request.headers, 'Accept-Encoding'))
+        return self._respond(request, found, '')
 
     async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
         """Return what a folder has at a path: a file, or a redirect to the default page of a folder in it.
@@ -106,25 +102,19 @@ class Static:
         Raises:
             Error: 404, nothing that may be served; 405, the request does not only read; and as `file`.
         """
-        found = await self._resolve(folder, path)
-        if found is None:
-            raise NOT_FOUND
-        self.check_method(request.method)
-        if found.is_dir() and folder.defpage:
-            page = await self._resolve(folder, f'{path}/{folder.defpage}')
-            if page is not None and page.is_file():
-                return _redirect(request, folder.defpage)
-        if path.endswith('/'):
-            raise NOT_FOUND
-        root = None if folder.links else await _in_thread(Path(folder.root).resolve)
-        return await self.file(request, found, root)
-
-    async def _resolve(self, folder: Folder, path: str) -> Path | None:
+        accepted = field(request.headers, 'Accept-Encoding')
         try:
-            return await _in_thread(resolve, folder.root, path, folder.links)
+            found = await _in_thread(_find, folder, path, request.method, accepted)
         except LeadsOutError as exc:
             self._tell_of(exc.link, folder.root)
-            return None
+            raise _not_found() from None
+        return _redirect(request, folder.defpage) if found is None else self._respond(request, found, folder.root)
+
+    def _respond(self, request: web.BaseRequest, found: Found, root: str) -> web.StreamResponse:
+        content, links = found
+        for link in links:
+            self._tell_of(link, root)
+        return respond(request, content)
 
     def _tell_of(self, link: Path, root: str) -> None:
         settings = {'root': root, 'links': True}
@@ -147,11 +137,38 @@ def _redirect(request: web.BaseRequest, page: str) -> web.Response:
     return web.Response(status=303, text='303: See Other', headers={**HEADERS, 'Location': location})
 
 
-def _open(path: Path, root: Path | None, accepted: str | None) -> tuple[Content, list[Path]]:
+def _check_method(method: str) -> None:
+    if method not in ('GET', 'HEAD'):
+        raise Error(405, f'Method {method} is not taken here, only GET, HEAD')
+
+
+def _not_found() -> Error:
+    return Error(404, 'Not found')
+
+
+def _has(folder: Folder, path: str) -> bool:
+    found = resolve(folder.root, path, folder.links)
+    return found is not None and found.is_file()
+
+
+def _find(folder: Folder, path: str, method: str, accepted: str | None) -> Found | None:
+    """Open what a folder has at a path; `None` if that is a folder with a default page."""
+    found = resolve(folder.root, path, folder.links)
+    if found is None:
+        raise _not_found()
+    _check_method(method)
+    if folder.defpage and found.is_dir() and _has(folder, f'{path}/{folder.defpage}'):
+        return None
+    if path.endswith('/'):
+        raise _not_found()
+    return _open(found, None if folder.links else Path(folder.root).resolve(), accepted)
+
+
+def _open(path: Path, root: Path | None, accepted: str | None) -> Found:
     """The content of a file in the coding that the client likes best, and links beside it that lead out of the root."""
     file = open_file(path, root)
     if file is None:
-        raise NOT_FOUND
+        raise _not_found()
     siblings: dict[str, OpenFile] = {}
     links = []
     for coding, ending in SIBLINGS.items():
@@ -164,13 +181,15 @@ def _open(path: Path, root: Path | None, accepted: str | None) -> tuple[Content,
                 siblings[coding] = sibling
     chosen = choose_coding(accepted, siblings)
     if chosen is None:
-        raise NOT_TAKEN
+        raise Error(406, NOT_TAKEN)
     file = siblings.get(chosen, file)
     stat = file.stat
     # The time of the last change of any kind is in it, as the time of modification may be set back.
     tag = f'"{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_size:x}{chosen and "-"}{chosen}"'
     validators = Validators(tag, int(stat.st_mtime // 1))
-    return Content(file, stat.st_size, content_type(path.name), chosen, validators, bool(siblings)), links
+    source = file.read(0, stat.st_size) if stat.st_size <= SMALL else file
+    size = len(source) if isinstance(source, bytes) else stat.st_size
+    return Content(source, size, content_type(path.name), chosen, validators, bool(siblings)), links
 
 
 def _open_sibling(path: Path, root: Path | None) -> OpenFile | None:
