@@ -432,7 +432,6 @@ def child(own):
     if own:
         make().start()
     elif wsa.port:
-        wsa.triggerEvent('state', 1)
         wsa.stop()
         wsa.stop()
 
@@ -460,11 +459,43 @@ def test_a_forked_child_that_reaches_the_end_of_the_script_ends(run: Run) -> Non
     program = run(
         'import os, warnings\n'
         'warnings.simplefilter("ignore", DeprecationWarning)\n'
-        'wsa = ws.WebShoesApp("127.0.0.1", 0, wsa.opts, loop="asyncio")  # uvloop crashes when a fork is finalized\n'
-        'wsa.register("cmd", "cmd", "q", "evt", "r", waits)\n'
         'wsa.start()\n'
         'if child := os.fork():\n'
         '    assert os.waitpid(child, 0)[1] == 0'
     )
     program.wait()
+    assert program.end(signal.SIGTERM)[0] == 0
+
+
+CHILD_OF_A_HANDLER = """
+import multiprocessing, os, time, warnings
+warnings.simplefilter('ignore', DeprecationWarning)
+workers = []
+
+def work():
+    time.sleep(1000)
+
+def begin(ctx, q):
+    workers.append(multiprocessing.get_context('fork').Process(target=work))
+    workers[0].start()
+    return workers[0].pid
+
+def end(ctx, q):
+    workers[0].terminate()
+    workers[0].join()
+    return workers[0].exitcode
+
+threaded = ws.threaded(lambda ctx, q: begin(ctx, q))
+wsa.register('work', 'cmd', 'q', 'evt', 'r', {'begin': begin, 'begin_threaded': threaded, 'end': end})
+"""
+
+
+@pytest.mark.parametrize('name', ['begin', 'begin_threaded'])
+@pytest.mark.parametrize('last', ['wsa.start()', 'wsa.run()'])
+def test_terminate_ends_a_child_that_a_handler_forked(run: Run, name: str, last: str) -> None:
+    """A child does not inherit the signal handlers of a program that waits for the end: SIGTERM ends it."""
+    program = run(CHILD_OF_A_HANDLER + last)
+    url = program.wait()
+    get(url, f'work/{name}')
+    assert get(url, 'work/end') == str(-signal.SIGTERM)
     assert program.end(signal.SIGTERM)[0] == 0

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from propertybag import Bag
 
-from webshoes import lifetime
+from webshoes import fork, lifetime
 from webshoes.core.access import Access, check_public, is_loopback
 from webshoes.core.codec import Encoder
 from webshoes.core.connection import Connection
@@ -123,10 +123,13 @@ class WebShoesApp:
             encoder=Encoder(default, time.perf_counter, self._leave_out),
         )
         self._encode_event = self._parts.encoder.encode_event
-        self._max_name, self._trigger = limits.max_name, self._parts.store.trigger
+        self._max_name = limits.max_name
+        self._trigger: Callable[..., int | None] = self._parts.store.trigger
         self._registering = threading.Lock()
         self._lifecycle = threading.RLock()
         self._run: Run | None = None
+        self._left_port: int | None = None  # of the server, in a process that was forked from the one that runs it
+        fork.add(self)
 
     def __repr__(self) -> str:
         return f'<WebShoesApp {self.url}, {"running" if self._is_running else "stopped"}>'
@@ -203,6 +206,7 @@ class WebShoesApp:
         Raises:
             TypeError: the data cannot be JSON, or the name is no text.
             ValueError: the name is empty or too long.
+            RuntimeError: this process was forked from the one whose app this is.
         """
         check_event(event, self._max_name)
         ver: LazyFuture = LazyFuture()
@@ -286,7 +290,7 @@ class WebShoesApp:
     @property
     def port(self) -> int:
         """The port: the one listened on, before `start` the one asked for; 0 for a Unix domain socket."""
-        port = run.port if (run := self._run) is not None else None
+        port = self._left_port if (run := self._run) is None else run.port
         return self._parts.port if port is None else port
 
     @property
@@ -303,14 +307,20 @@ class WebShoesApp:
 
         Raises:
             OSError: the port is in use, or the address is not ours.
-            RuntimeError: called by a handler of the running app, which would wait for itself.
+            RuntimeError: called by a handler of the running app, which would wait for itself; or by a process that was
+                forked from the one that runs the app.
         """
         if (current := self._run) is not None and current.thread.is_inside():
             raise RuntimeError(
                 'start() cannot be called from a handler of the app that is running: it waits for its end'
             )
+        if self._left_port is not None:
+            raise RuntimeError(
+                'this app runs in the process that this one was forked from: make an app of its own to serve here'
+            )
         with self._lifecycle:
             run = Run(self._parts)
+            self._trigger = self._parts.store.trigger  # where it is refused, as the app was made before a fork
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
                 self.stop()
@@ -346,6 +356,15 @@ class WebShoesApp:
             self._run = None
             run.end()
 
+    def leave(self) -> None:
+        """Let go of the server in a forked child; called by `webshoes.fork` there."""
+        self._registering, self._lifecycle = threading.Lock(), threading.RLock()
+        self._parts.store.leave(threading.RLock())
+        self._trigger = _refuse_trigger
+        if self._run is not None:
+            self._left_port = self.port
+            self._run = None
+
     def run(self) -> None:
         """Serve in the foreground until SIGINT or SIGTERM, or until somebody calls `stop`; it may be running already.
 
@@ -367,3 +386,11 @@ class WebShoesApp:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _refuse_trigger(*trigger: object) -> int:
+    """Stand for the store's `trigger` in a forked child."""
+    raise RuntimeError(
+        'this process was forked from the one whose app this is, so that nobody would see the event: trigger it there '
+        '(hand the data over by a queue, say), or make and start an app here'
+    )

@@ -6,7 +6,18 @@ from concurrent.futures import Future
 from threading import RLock
 from typing import Any
 
+from webshoes import fork
+
 _MAKING = RLock()  # a signal handler may trigger while its thread holds it
+
+
+def _make_anew() -> None:
+    """Replace the lock in a forked child, where the thread that held it does not exist."""
+    global _MAKING
+    _MAKING = RLock()
+
+
+fork.in_child(_make_anew)
 
 
 class LazyFuture(Future[int]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import dis
-import os
 import queue
 import signal
 import sys
@@ -16,6 +15,8 @@ import threading
 from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
+
+from webshoes import fork
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. A signal that comes in the very moment before a wait begins does not end it: its handler runs when it ends.
@@ -29,8 +30,8 @@ class Server(Protocol):
         """Stop, within a bounded time."""
 
 
-# Each run with its server and its process: a fork has the dict, but not the threads.
-_running: dict[object, tuple[Server, int]] = {}
+_running: dict[object, Server] = {}  # by run
+_replaced: dict[signal.Signals, Any] = {}  # handlers that ours stand for
 _waiting: list[queue.SimpleQueue[int]] = []
 _main: list[FrameType] = []
 
@@ -44,7 +45,7 @@ def hold(run: object, server: Server) -> None:
         except RuntimeError:  # the main thread has ended already, and this is another one
             atexit.register(_at_exit)
     _main[:] = _outermost_frame()
-    _running[run] = server, os.getpid()
+    _running[run] = server
 
 
 def release(run: object) -> None:
@@ -61,26 +62,34 @@ def wait(server: Server | None = None) -> None:
     """
     # A SimpleQueue may be put to by a signal handler that interrupts it; an Event would deadlock.
     news: queue.SimpleQueue[int] = queue.SimpleQueue()
-    handlers: dict[signal.Signals, Any] = {}
     _waiting.append(news)
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):  # by nohup, say; or somebody's in C
-                    handlers[number] = signal.signal(number, lambda received, frame: news.put(received))
+                    _replaced[number] = signal.signal(number, lambda received, frame: news.put(received))
         is_told = False
-        while any(server in (None, running) for running in _servers()) and not is_told:
+        while any(server in (None, running) for running in list(_running.values())) and not is_told:
             with suppress(queue.Empty):
                 is_told = news.get(timeout=LOOK) != 0
     finally:
         _waiting.remove(news)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        _restore()
 
 
-def _servers() -> list[Server]:
-    """The servers that run in this process."""
-    return [server for server, process in list(_running.values()) if process == os.getpid()]
+def _restore() -> None:
+    """Have signals handled as before."""
+    while _replaced:
+        signal.signal(*_replaced.popitem())
+
+
+def _leave() -> None:
+    """Forget the servers in a forked child, where they do not run, and have its signals handled as it expects."""
+    _running.clear()
+    _restore()
+
+
+fork.in_child(_leave)
 
 
 def _at_exit() -> None:
@@ -88,7 +97,7 @@ def _at_exit() -> None:
         if _main_returned() and not hasattr(sys, 'ps1'):
             wait()
     finally:
-        for server in _servers():
+        for server in list(_running.values()):
             server.stop()
 
 

@@ -98,6 +98,13 @@ class DaemonPool(ThreadPoolExecutor):
             for _ in self._members:
                 self._work.put(None)
 
+    def leave(self) -> None:
+        """Be shut down in a forked child, where no thread is left but the caller: a worker then ends after its work."""
+        self._guard, self._idle = threading.Lock(), threading.Semaphore(0)
+        self._work = queue.SimpleQueue()
+        self._closed = True
+        self._work.put(None)
+
     def is_member(self, thread: threading.Thread) -> bool:
         """Whether a thread is one of the pool's."""
         return thread in self._members

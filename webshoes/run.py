@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 from propertybag import Bag
 
-from webshoes import lifetime
+from webshoes import fork, lifetime
 from webshoes.core.access import Access
 from webshoes.core.audience import Audiences
 from webshoes.core.codec import Encoder
@@ -85,6 +85,7 @@ class Run:
         self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker', partial(parts.meter.met, 'max_threads'))
         files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
         self.thread = LoopThread(self._open, parts.new_loop, self._pool, files)
+        fork.add(self)
         self.port: int | None = None
         self.connections: dict[str, Connection] = {}
         self._fanout: Fanout | None = None
@@ -152,6 +153,13 @@ class Run:
     def _push_the_last(self) -> None:
         if self._fanout is not None:  # a run that was given up leaves the changes to the one after it
             self._fanout.finish()
+
+    def leave(self) -> None:
+        """Let go of everything in a forked child: the run goes on in the parent alone."""
+        self.thread.leave()
+        for connection in self.connections.values():
+            connection.leave()
+        self.connections.clear()
 
     def end(self) -> None:
         """Note that it has ended, or was given up."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 
 from threadmsg import ThreadMsg
 
@@ -70,6 +73,13 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
         current = threading.current_thread()
         return current is self.thread or any(pool.is_member(current) for pool in self._pools)
 
+    def leave(self) -> None:
+        """Let go of the loop in a forked child. Where a handler on the loop forked, the child ends when it returns."""
+        for pool in self._pools:
+            pool.leave()
+        if threading.current_thread() is self.thread:
+            self.loop.call_soon(_end_child)
+
     def threadLoop(self, f: object, p: object) -> None:
         """Run the loop; an `asyncio.Runner` also cancels the tasks that are left over."""
         try:
@@ -103,3 +113,10 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
                 self._opened.set_result(None)
         elif not self.wantRun() and self._opened.exception() is None:
             await self._closing()
+
+
+def _end_child() -> None:  # pragma: no cover  # the process ends before coverage can write
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(0)

@@ -43,6 +43,21 @@ class Feeds(Protocol):
         """The subscriptions as they stand."""
 
 
+class _Elsewhere:
+    """The feed of a connection that is the parent's, in a process that was forked from it."""
+
+    def encode(self, name: str, value: Any) -> bytes:
+        """Refuse."""
+        raise RuntimeError('the connection is that of the process that this one was forked from: push there')
+
+    def push(self, name: str, data: bytes) -> None:
+        """Do nothing: `encode`, which comes before, has refused."""
+
+    def subscribed(self) -> list[Subscribed]:
+        """Return nothing, as nothing is known here."""
+        return []
+
+
 class Connection:
     """A connection; all of it is safe from any thread.
 
@@ -71,6 +86,10 @@ class Connection:
         self.id = id
         self._link = link
         self._feed = feed
+
+    def leave(self) -> None:
+        """Let go of the transport, which is the parent's in a process that was forked from it."""
+        self._link, self._feed = None, _Elsewhere()
 
     @property
     def subscriptions(self) -> list[Subscribed]:

@@ -121,6 +121,10 @@ class Store:
         self._events: dict[str, _Event] = {}
         self._changed: dict[str, None] = {}
 
+    def leave(self, lock: AbstractContextManager[Any]) -> None:
+        """Go on alone in a forked child, with a lock that nobody holds."""
+        self.lock, self.wake = lock, lambda: None
+
     def configure(
         self, name: str, history: int | None = None, distinct: bool | None = None, read: Function | None = None
     ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import HttpVersion11, StreamReader, web
 
+from webshoes import fork
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
@@ -106,6 +107,7 @@ class Server:
             keepalive_timeout=self._limits.keepalive_timeout,
         )
         sockets = listen(addr, port)
+        fork.note_sockets(self, sockets)
         path = unix_path(addr)
         self._file = None if path is None else SocketFile(path)
         try:
@@ -115,6 +117,7 @@ class Server:
             self._let_go_of_address()
             for one in sockets:
                 one.close()
+            fork.forget_sockets(self)
             raise
         return 0 if path is not None else int(sockets[0].getsockname()[1])
 
@@ -211,6 +214,12 @@ class Server:
 
     async def close(self, last: Callable[[], None]) -> None:
         """Take no new work, let handlers finish for half of `stop_timeout`, call `last`, close the connections."""
+        try:
+            await self._close(last)
+        finally:
+            fork.forget_sockets(self)
+
+    async def _close(self, last: Callable[[], None]) -> None:
         self._stopping = True
         self._server.stop_answering()
         await self._stop_accepting()
