@@ -133,7 +133,7 @@ def test_file_that_cannot_be_read(serve: Serve, caplog: pytest.LogCaptureFixture
 
 
 def test_content_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that fails while it is read has no more content, and so is shorter than was said."""
+    """Content ends where the file cannot be read any more."""
     unreadable = OpenFile(os.open(tmp_path, os.O_RDONLY))
     content = Content(unreadable, SIZE, 'text/plain', '', Validators('"a"'), False)
     assert asyncio.run(content.read(0, 10)) == b''
@@ -168,6 +168,11 @@ async def short_and_redirects(ctx: ws.Context, q: Any) -> web.StreamResponse:
 async def short_and_another(ctx: ws.Context, q: Any) -> str:
     await short(ctx, q)
     return 'another'
+
+
+async def short_and_a_second_head(ctx: ws.Context, q: Any) -> web.StreamResponse:
+    await short(ctx, q)
+    return await short(ctx, q)
 
 
 async def chunks_and_fails(ctx: ws.Context, q: Any) -> web.StreamResponse:
@@ -208,6 +213,7 @@ def short_stream(ctx: ws.Context, q: Any) -> web.Response:
         short_and_refuses,
         short_and_redirects,
         short_and_another,
+        short_and_a_second_head,
         chunks_and_fails,
         fails_in_its_body,
         loses_another_connection,
@@ -240,7 +246,7 @@ def long_text(ctx: ws.Context, q: Any) -> web.Response:
 
 @pytest.mark.parametrize('handler', [long, long_text])
 def test_handler_that_sends_more_than_it_declares(serve: Serve, handler: Any) -> None:
-    """What is more than the declared body is cut off: nothing of it is taken for the next answer."""
+    """The server cuts a body off where its Content-Length ends, so that no client reads the rest as the next answer."""
     wsa = serve({'own': handler, 'next': after})
     with dial(wsa.port) as connection:
         connection.sendall(get('/cmd/own') + get('/cmd/next', 'Connection: close'))
@@ -273,7 +279,7 @@ def test_handler_that_sends_a_body_where_none_may_be(serve: Serve, method: str, 
 
 
 def test_body_that_the_end_of_the_connection_delimits(serve: Serve) -> None:
-    """To a client of HTTP/1.0 that wants to keep the connection, a body of unknown length ends with it."""
+    """A body of unknown length ends with its connection for an HTTP/1.0 client that asked to keep it."""
     wsa = serve({'own': stream})
     with dial(wsa.port) as connection:
         connection.sendall(get('/cmd/own', 'Connection: keep-alive', version='1.0'))

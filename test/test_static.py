@@ -478,7 +478,7 @@ def test_target_that_is_no_path(site: ws.WebShoesApp, target: str) -> None:
 def test_compressed_sibling_that_is_a_link(
     site: ws.WebShoesApp, root: Path, caplog: pytest.LogCaptureFixture, suffix: str
 ) -> None:
-    """A compressed sibling that is a link is followed inside the folder, and told of where it leads out."""
+    """A compressed sibling that is a link is followed inside the folder. If it leads out, the log says so."""
     link = root / f'a.txt.{suffix}'
     request = b'GET /a.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\n\r\n'
     for target, content in (('sub/b.css', b'p {}'), ('nothing', b'0123456789'), (link.name, b'0123456789')):

@@ -56,7 +56,7 @@ class Content(Struct, frozen=True):
 
 
 def respond(request: web.BaseRequest, content: Content) -> web.StreamResponse:
-    """Return what a request gets of a content.
+    """Return the answer to a request for a content.
 
     Raises:
         Error: 412, the client expects another version.

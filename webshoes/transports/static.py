@@ -84,7 +84,7 @@ class Static:
         try:
             return await _in_thread(_has, folder, path)
         except LeadsOutError as exc:
-            self._tell_of(exc.link, folder.root)
+            self._log_link(exc.link, folder.root)
             return False
 
     async def file(self, request: web.BaseRequest, path: Path) -> web.StreamResponse:
@@ -106,17 +106,17 @@ class Static:
         try:
             found = await _in_thread(_find, folder, path, request.method, accepted)
         except LeadsOutError as exc:
-            self._tell_of(exc.link, folder.root)
+            self._log_link(exc.link, folder.root)
             raise _not_found() from None
         return _redirect(request, folder.defpage) if found is None else self._respond(request, found, folder.root)
 
     def _respond(self, request: web.BaseRequest, found: Found, root: str) -> web.StreamResponse:
         content, links = found
         for link in links:
-            self._tell_of(link, root)
+            self._log_link(link, root)
         return respond(request, content)
 
-    def _tell_of(self, link: Path, root: str) -> None:
+    def _log_link(self, link: Path, root: str) -> None:
         settings = {'root': root, 'links': True}
         self._journal.refusal(f'{link} leads out of its folder and was not followed; to let it: {settings}')
 
