@@ -903,12 +903,12 @@ def test_absolute_form(serve: Serve) -> None:
         (
             b'GET /cmd HTTP/1.1\r\nHost: localhost\r\nX: ' + b'y' * 9000 + b'\r\n\r\n',
             431,
-            'The request line or a header',
+            'The path with its query, or a header, is longer than 8190 bytes',
         ),
         (
             b'GET /' + b'y' * 9000 + b' HTTP/1.1\r\nHost: localhost\r\n\r\n',
             431,
-            'The request line or a header is too long',
+            'The path with its query, or a header, is longer than 8190 bytes',
         ),
     ],
 )

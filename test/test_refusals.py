@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +16,7 @@ import webshoes as ws
 from webshoes.log import REFUSALS
 
 from .conftest import TIMEOUT, OpenPeer, Serve, exchange
-from .faces import dial, read_head
+from .faces import dial, read_head, until, upgrade
 from .test_security import EVIL, STREAM, TOKEN, Desk, NewDesk, close_of, lines, new_desk, refused
 
 __all__ = ['new_desk']  # a fixture
@@ -294,3 +296,70 @@ def test_the_hint_makes_a_path_public(new_desk: NewDesk, caplog: pytest.LogCaptu
     (value,) = re.findall(r'public=(\[.*\])\)$', lines(caplog)[0])
     desk = new_desk(auth=ws.bearer_auth(TOKEN), public=ast.literal_eval(value))
     assert [desk.ask(path).status_code for path in ('/cmd/do', '/cmd/who')] == [200, 401]
+
+
+# --- heads that are too large ---
+
+
+def ask_with(size: int, part: str) -> bytes:
+    """A request, a part of whose head has so many bytes."""
+    path, header, value = '/cmd/echo', 'Accept', '*/*'
+    if part == 'query':
+        path += '?a=' + 'x' * (size - len(path) - 3)
+    elif part == 'header':
+        value = 'x' * (size - len(header))
+    else:
+        header = 'X' * (size - len(value))
+    return f'GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}: {value}\r\n\r\n'.encode()
+
+
+@pytest.mark.parametrize('limit', [None, 300, 200_000])
+@pytest.mark.parametrize('part', ['query', 'header', 'name'])
+def test_max_header_size(serve: Serve, limit: int | None, part: str) -> None:
+    """The path with its query, and each header, may have `max_header_size` bytes; past it: 431, which is counted."""
+    limits = ws.Limits() if limit is None else ws.Limits(max_header_size=limit)
+    wsa, most = serve({'echo': lambda ctx, q: 'done'}, limits=limits), limits.max_header_size
+    for _ in range(2):
+        assert exchange(wsa, ask_with(most - 20, part)).endswith(b'\r\n\r\ndone')
+    assert wsa.stats()['limits']['max_header_size'] == 0
+    for number, size in enumerate((most + 20, most + 1_000_000), 1):
+        head, _, body = exchange(wsa, ask_with(size, part)).partition(b'\r\n\r\n')
+        assert head.split()[1] == b'431'
+        sentence = f'The path with its query, or a header, is longer than {most} bytes'
+        assert json.loads(body) == {'error': sentence, 'code': 431}
+        assert wsa.stats()['limits']['max_header_size'] == number
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+def test_a_client_that_sends_on(serve: Serve, loop: str) -> None:
+    """A client that goes on sending reads why it is refused, and is not kept for long."""
+    wsa = serve(loop=loop)
+    with dial(wsa.port) as connection:
+        connection.sendall(b'rubbish\r\n\r\n' + b'x' * 100_000)
+        with connection.makefile('rb') as stream:
+            assert stream.read().endswith(b'{"error":"Not an HTTP request","code":400}')
+        until(lambda: not goes_on(connection))
+
+
+def goes_on(connection: socket.socket) -> bool:
+    """Whether a server still takes what is sent to it."""
+    try:
+        connection.sendall(b'x' * 1000)
+    except OSError:
+        return False
+    return True
+
+
+def test_max_header_size_of_a_handshake(serve: Serve) -> None:
+    """A WebSocket's handshake is held to it, too."""
+    wsa = serve(limits=ws.Limits(max_header_size=300))
+    assert exchange(wsa, upgrade('Cookie: ' + 'x' * 400)).split()[1] == b'431'
+    assert wsa.stats()['limits']['max_header_size'] == 1
+
+
+def test_many_headers(serve: Serve) -> None:
+    """Too many headers are 431, however small."""
+    many = ''.join(f'X-{n}: 1\r\n' for n in range(200))
+    received = exchange(serve(), f'GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n'.encode())
+    assert received.split()[1] == b'431'
+    assert b'The request has too many headers' in received

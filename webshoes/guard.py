@@ -189,4 +189,5 @@ class Guard:
         remedy = None
         if may_be_public and code == 401 and 'Authorization' not in ctx.req.headers and len(ctx.p) <= SHOWN:
             remedy = f'send a login, or serve this path without one: {setting("public", ctx.p)}'
-        self._tell(f'{kind} {ctx.p[:SHOWN]!r} from {ctx.conn.remote} was refused with {code}: {message!r}', remedy)
+        address = f' from {ctx.conn.remote}' if ctx.conn.remote else ''  # a Unix domain socket has none
+        self._tell(f'{kind} {ctx.p[:SHOWN]!r}{address} was refused with {code}: {message!r}', remedy)

@@ -32,6 +32,11 @@ class Limits:
     max_fields: int | None = _limit(
         1000, 'fields', 'fields of a query, a form or a multipart body; past it: 413', 'no limit'
     )
+    max_header_size: int = _limit(
+        8190,
+        'bytes',
+        "a request's path with its query, and each of its headers; past it: 431, and the connection is closed",
+    )
     header_timeout: float = _limit(
         15.0,
         'seconds',

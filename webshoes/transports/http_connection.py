@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
+from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
+from webshoes.headers import JSON
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet
@@ -37,7 +39,7 @@ Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 AtOnce = Callable[['RawRequestMessage', StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
-ANSWER = 1.0  # seconds in which a request whose body did not come is answered
+ANSWER = 1.0  # seconds in which a request that did not come is answered
 
 
 class HttpConnections(web.Server):
@@ -103,6 +105,7 @@ class HttpConnection(web.RequestHandler):
         '_address',
         '_answers',
         '_body',
+        '_client_end',
         '_done',
         '_frames',
         '_idle_since',
@@ -130,6 +133,7 @@ class HttpConnection(web.RequestHandler):
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
         self.is_half_closed = False  # the client sends no more, and waits for its answer
+        self._client_end: asyncio.Future[None] | None = None  # which is awaited after the last answer
         self._on_gone: Callable[[], None] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
         self._idle_since = server.loop.time()
@@ -169,6 +173,7 @@ class HttpConnection(web.RequestHandler):
             self._body.feed_eof()  # or aiohttp waits for the rest of what no handler has read
         self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
+        self._end_lingering()
         if self._probe is not None:
             self._probe.stop()
         self.when_gone(self._on_gone)
@@ -191,7 +196,14 @@ class HttpConnection(web.RequestHandler):
         TLS cannot be closed in one direction here, and a WebSocket does not go on. An event stream sends what there is.
         """
         self.flush()
-        if not HAS_HTTP_LANE or self._known is None or is_upgraded(self) or is_idle(self):
+        self._end_lingering()
+        if (
+            not HAS_HTTP_LANE
+            or self._client_end is not None
+            or self._known is None
+            or is_upgraded(self)
+            or is_idle(self)
+        ):
             return None
         queued = queued_requests(self)
         last = queued[-1][1] if queued else self._body
@@ -381,9 +393,46 @@ class HttpConnection(web.RequestHandler):
             log.error('a request failed', exc_info=exc)
             return refused(Error(500, SERVER_ERROR))
         log.debug('no request came from %s', request.remote, exc_info=exc)
+        return _LastAnswer(self._refusal_of(exc), self.linger)
+
+    def _refusal_of(self, exc: BaseException | None) -> Error:
         if isinstance(exc, LineTooLong):
-            return refused(Error(431, 'The request line or a header is too long'))
-        return refused(Error(400, 'Not an HTTP request'))
+            self.meter.met('max_header_size')
+            limit = self.meter.limits.max_header_size
+            return Error(431, f'The path with its query, or a header, is longer than {limit} bytes')
+        if 'Too many headers' in str(exc):
+            return Error(431, 'The request has too many headers')
+        return Error(400, 'Not an HTTP request')
+
+    async def linger(self) -> None:
+        """Throw away what the client still sends, for a moment, so that it can read the answer.
+
+        A connection that is closed with unread bytes is reset, and the answer may be lost (RFC 9112 section 9.6).
+        """
+        self.close()  # so that aiohttp does not parse it
+        if self._known is None or self._known.is_closing() or not self._known.can_write_eof():  # TLS cannot
+            return
+        self._known.write_eof()
+        self._client_end = self._server.loop.create_future()
+        await asyncio.wait((self._client_end,), timeout=ANSWER)
+
+    def _end_lingering(self) -> None:
+        if self._client_end is not None and not self._client_end.done():
+            self._client_end.set_result(None)
+
+
+class _LastAnswer(web.Response):
+    """An error after which nothing more is read from the connection."""
+
+    def __init__(self, error: Error, linger: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(status=error.code, body=codec.error(error), headers=JSON)
+        self.force_close()
+        self._linger = linger
+
+    async def write_eof(self, data: bytes = b'') -> None:
+        """Send the answer, and wait a moment for the client to read it."""
+        await super().write_eof(data)
+        await self._linger()
 
 
 class _Early:

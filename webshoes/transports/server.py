@@ -105,6 +105,8 @@ class Server:
             access_log=None,
             logger=log,
             keepalive_timeout=self._limits.keepalive_timeout,
+            max_line_size=self._limits.max_header_size,
+            max_field_size=self._limits.max_header_size,
         )
         sockets = listen(addr, port)
         fork.note_sockets(self, sockets)
