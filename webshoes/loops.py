@@ -7,10 +7,12 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
+
+T = TypeVar('T')
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -82,6 +84,31 @@ async def in_time(result: Awaitable[Any], meter: Meter, limit: str, past: Error)
             raise
         meter.met(limit)
         raise past from None
+
+
+async def followed_by(work: Awaitable[T], last: Callable[[], object]) -> T:
+    """Await some work, and call `last` when it is done or has failed.
+
+    A `finally` would do the same, but whatever a function of the program raises in it has our exception for a context.
+
+    Returns:
+        The result of the work.
+
+    Raises:
+        Whatever the work raises.
+    """
+    try:
+        result = await work
+    except BaseException as exc:
+        failure = exc
+    else:
+        last()
+        return result
+    last()
+    try:
+        raise failure
+    finally:
+        del failure  # or it refers to this frame, and this frame to it
 
 
 MANY = 8  # who answer in one turn of the loop

@@ -51,7 +51,8 @@ def from_exception(exc: BaseException, on_failure: Callable[[BaseException], Non
         on_failure: called with `exc` when it is a failure of the handler's own, to be logged.
     """
     if isinstance(exc, Error):
-        return exc
+        exc.__context__ = None  # a constant (`raise NOT_FOUND`) would keep the frames of all calls that raised it
+        return exc.with_traceback(None)
     if is_answer(exc):
         with suppress(Exception):  # one that was made wrongly is a failure like any other
             return _from_http(exc)

@@ -108,14 +108,20 @@ class Feed:
         self, subscription: Subscription[Feed], since: Since | None, read: Function | None
     ) -> Position:
         await self._on.teller.ask('subscribe', self.ctx, subscription.name)
+        failure: BaseException
         try:
             if read is not None:
                 await self._read(subscription.name, read)
             self._check_room(subscription)
-        except BaseException:
-            self._on.teller.tell('unsubscribe', self.ctx, subscription.name)
-            raise
-        return self._begin(subscription, since)
+        except BaseException as exc:
+            failure = exc
+        else:
+            return self._begin(subscription, since)
+        self._on.teller.tell('unsubscribe', self.ctx, subscription.name)  # not above: what it raises is its own failure
+        try:
+            raise failure
+        finally:
+            del failure  # or it refers to this frame, and this frame to it
 
     async def _read(self, name: str, read: Function) -> None:
         """Have an event's first value read; if that fails, it has none."""

@@ -32,6 +32,8 @@ _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 NO_TEXTS: Texts = {}
 PLAIN = codec.PLAIN | {str}  # types of results that are sent as they are
+_BROKEN: Any = object()  # in the place of a message that cannot be read
+_UNKNOWN: Any = _SUBSCRIBE  # in the place of a command that is not known: its `fn` is no handler's
 
 
 class Refused(Struct, frozen=True):
@@ -105,10 +107,11 @@ class Session:
         `_handle`, `Calls.accept` and `Dispatcher.call` would do it; what may be otherwise is left to these, before
         anything has run. One that is not UTF-8 sets `close_code` to 1007 (RFC 6455 section 8.1).
         """
+        # What is caught here must not be the context of what a handler raises: no handler is called in these `except`s.
         try:
             message = codec.read(data)
         except (ValueError, RecursionError, codec.DecodeError):
-            return self._receive_broken(data)
+            message = _BROKEN
         try:
             for field, commands in self._registry.commands:  # noqa: B007  # they are used below
                 if field in message:
@@ -118,7 +121,7 @@ class Session:
             fn, values = known.fm[known.key], message[known.q] if known.q else message
             tid = message['tid'] if 'tid' in message else None  # noqa: SIM401  # `get` takes twice as long
         except (LookupError, TypeError):
-            return self._receive_value(message, len(data))
+            fn, known = None, _UNKNOWN
         calls, feed = self._calls, self.feed
         if (
             fn is not known.fn
@@ -128,7 +131,7 @@ class Session:
             or not self._is_open
             or feed.unsent > self._high
         ):
-            return self._receive_value(message, len(data))
+            return self._receive_value(message, len(data)) if message is not _BROKEN else self._receive_broken(data)
         dispatcher, bind, now = self._dispatcher, known.bind, self._now
         clock = dispatcher.clock  # what is local is called more quickly
         try:
@@ -153,12 +156,15 @@ class Session:
             feed.send(codec.error(dispatcher.error(exc, known.handler.name), tid))
 
     def _receive_broken(self, data: bytes) -> None:
+        refused: Any = None
         try:
             codec.decode(data)
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         except Error as exc:
-            self._receive_value(Refused(exc, tids.find(data, self._limits.max_name)), len(data))
+            refused = Refused(exc, tids.find(data, self._limits.max_name))
+        if refused is not None:
+            self._receive_value(refused, len(data))
 
     def _receive_value(self, message: Any, size: int) -> None:
         if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():

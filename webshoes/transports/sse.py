@@ -27,7 +27,7 @@ from webshoes.core.registry import Entry
 from webshoes.core.services import Services
 from webshoes.headers import HEADERS, JSON, field
 from webshoes.log import log
-from webshoes.loops import soon
+from webshoes.loops import followed_by, soon
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 
 FLUSH = 0.5  # seconds in which a stream that is closed takes what it lacks
@@ -71,17 +71,17 @@ class EventsOverHttp:
             raise Error(503, 'The server is stopping')
         for name in names:
             self._on.check_name(name, entry.evt)
+        is_stream = _wants_stream(request)
+        if not is_stream and len(names) > 1:
+            raise Error(400, 'Several events need a stream: Accept: text/event-stream')
         client = _Client(request, ctx, self._on, self._stalls)
         self._open.add(client)
-        try:
-            if _wants_stream(request):
-                return await client.stream(entry, names, readable)
-            if len(names) > 1:
-                raise Error(400, 'Several events are had as a stream: Accept: text/event-stream')
-            return await client.answer(entry, names[0])
-        finally:
-            self._open.discard(client)
-            client.leave()
+        work = client.stream(entry, names, readable) if is_stream else client.answer(entry, names[0])
+        return await followed_by(work, partial(self._leave, client))
+
+    def _leave(self, client: _Client) -> None:
+        self._open.discard(client)
+        client.leave()
 
     def stop(self) -> None:
         """Refuse new work."""
@@ -193,22 +193,29 @@ class _Client:
         connection.become(self._on.new_id(), self, self._feed)
         self._on.connections[connection.id] = connection
         log.debug('event stream %s opened from %s', connection.id, connection.remote)
-        try:
-            await self._on.teller.tell_in_turn('connect', self._ctx)
-            epoch = ''
-            for subscription, since in zip(subscriptions, cursors, strict=True):
-                epoch = (await self._subscribe(subscription, since)).epoch
-            await readable(response).prepare(self._request)
-            self._outlet.on_half_close = self.end  # it would not be seen whether the client is there
-            if self._protocol.is_half_closed:
-                self.end()
-            await self._send(response, _Places(subscriptions, cursors, epoch))
-        finally:
-            del self._on.connections[connection.id]
-            self._feed.close()
-            self._on.teller.tell('disconnect', self._ctx)
-            log.debug('event stream %s closed', connection.id)
+        await followed_by(self._run(readable(response), subscriptions, cursors), self._close_connection)
         return response
+
+    async def _run(
+        self, response: web.StreamResponse, subscriptions: list[Subscription[Feed]], cursors: list[Since | None]
+    ) -> None:
+        """Subscribe, and send what there is until the stream ends."""
+        await self._on.teller.tell_in_turn('connect', self._ctx)
+        epoch = ''
+        for subscription, since in zip(subscriptions, cursors, strict=True):
+            epoch = (await self._subscribe(subscription, since)).epoch
+        await response.prepare(self._request)
+        self._outlet.on_half_close = self.end  # it would not be seen whether the client is there
+        if self._protocol.is_half_closed:
+            self.end()
+        await self._send(response, _Places(subscriptions, cursors, epoch))
+
+    def _close_connection(self) -> None:
+        connection = self._ctx.conn
+        del self._on.connections[connection.id]
+        self._feed.close()
+        self._on.teller.tell('disconnect', self._ctx)
+        log.debug('event stream %s closed', connection.id)
 
     def _begin_at(self, count: int) -> list[Since | None]:
         """Where the client says it was, event by event; what cannot be read is of another server: a foreign place."""

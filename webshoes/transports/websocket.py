@@ -77,11 +77,18 @@ class WebSockets:
         """
         answer, peer = await self._open(request)
         if peer is not None:
+            failure = None
             try:
                 await self._enter(peer)
                 await peer.run()
-            finally:
-                self._leave(peer)
+            except BaseException as exc:
+                failure = exc
+            self._leave(peer)  # not above: what hooks raise is their own failure
+            if failure is not None:
+                try:
+                    raise failure
+                finally:
+                    del failure  # or it refers to this frame, and this frame to it
         return answer
 
     async def _open(self, request: web.BaseRequest) -> tuple[web.StreamResponse, Peer | None]:
