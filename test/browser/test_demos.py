@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import FloatRect, Page, Route, expect
 
-from .conftest import Demo, NewPage
+from .conftest import Demo
+from .pages import NewPage
 
 PHONE: dict[str, Any] = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True, 'is_mobile': True}
 DEMOS = {'grid/grid.py': 'squares.html', 'canvas/canvas.py': 'canvas.html', 'dashboard/dashboard.py': 'dashboard.html'}

@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 import webshoes as ws
 from test.faces import until
 
-from .conftest import NewPage
+from .pages import NewPage
 
 HTML = """<!doctype html><link rel="icon" href="data:,"><script>
 const seen = [];

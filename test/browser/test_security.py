@@ -13,7 +13,7 @@ import webshoes as ws
 from test.conftest import Serve
 from test.faces import until
 
-from .conftest import NewPage
+from .pages import NewPage
 
 TOKEN = 'a-token_of.43~letters'
 HTML = '<!doctype html><link rel="icon" href="data:,"><script src="/webshoes.js"></script>'
