@@ -83,6 +83,17 @@ def test_a_part_that_is_no_utf8(serve: Serve) -> None:
     assert post(serve({'show': show}), 'show', (head, 'ü')).status_code == 400
 
 
+@pytest.mark.parametrize(
+    'head', [b'"\xff"', b'"a"; filename="\xff.png"', b'"a"; filename="b"\r\nContent-Type: image/\xff']
+)
+def test_a_head_that_is_no_utf8(serve: Serve, head: bytes) -> None:
+    """A part whose name, filename or type is not UTF-8 is 400."""
+    body = b'--x\r\nContent-Disposition: form-data; name=%b\r\n\r\n1\r\n--x--\r\n' % head
+    headers = {'Content-Type': 'multipart/form-data; boundary=x'}
+    response = requests.post(f'{serve({"show": show}).url}/cmd/show', body, headers=headers, timeout=TIMEOUT)
+    assert response.json() == {'error': 'The body cannot be read: the head of a part is not UTF-8', 'code': 400}
+
+
 def test_the_form_of_the_request(serve: Serve) -> None:
     """`ctx.req.post()` gives the same fields, however often it is called."""
 

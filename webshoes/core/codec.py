@@ -17,7 +17,7 @@ import msgspec
 from propertybag import Bag
 
 from webshoes.core.errors import Error
-from webshoes.core.jsonable import Default, plain, step
+from webshoes.core.jsonable import Default, ask, converter, of_numpy, plain
 from webshoes.core.params import Params
 from webshoes.core.text import UnsendableError
 
@@ -63,13 +63,14 @@ def decode(data: bytes) -> Any:
 
 def _known_to_orjson(value: Any, default: Default | None = None) -> Any:
     """Take one step towards JSON for a value that orjson does not know; orjson goes on from there."""
-    kind = type(value)
-    if kind.__module__ == 'numpy' and kind.__name__ == 'ndarray' and value.dtype.kind in 'biuf':
+    kind: Any = type(value)
+    convert = converter(kind)
+    if convert is of_numpy and value.dtype.kind in 'biuf':
         try:  # only now may orjson know numpy: it imports it as soon as it meets any type that it does not know
             return orjson.Fragment(orjson.dumps(value, None, orjson.OPT_SERIALIZE_NUMPY))
         except TypeError:
-            pass  # an array that is not contiguous
-    return step(value, default)
+            pass  # an array that is not contiguous, a longdouble
+    return ask(default, value) if convert is None else convert(value)
 
 
 def _refuse(value: Any, default: Any, options: int) -> bytes:

@@ -1,6 +1,6 @@
 """Values of Python -> values of JSON (RFC 8259): None, bool, int, float, str, list, and dict with text as keys.
 
-`step` takes one value one step further and is what an encoder asks for a type that it does not know. `plain` copies a
+`converter` and `ask` take one value one step further: an encoder goes on from there. `plain` copies a
 whole value, and finds the place of what cannot be JSON.
 """
 
@@ -44,18 +44,18 @@ def step(value: Any, default: Default | None = None) -> Any:
         Error: 400, it is a parameter that the client did not send.
     """
     kind: Any = type(value)
-    convert = _converter(kind)
-    return _ask(default, value) if convert is None else convert(value)
+    convert = converter(kind)
+    return ask(default, value) if convert is None else convert(value)
 
 
 @lru_cache(1024)
-def _converter(kind: Any) -> Callable[[Any], Any] | None:
-    """Find the step of a type."""
+def converter(kind: Any) -> Callable[[Any], Any] | None:
+    """Find what takes a value of a type one step towards JSON; `None` if the type is not known here."""
     for kinds, convert in _STEPS:
         if issubclass(kind, kinds):
             return convert
     if kind.__module__.partition('.')[0] == 'numpy' and hasattr(kind, 'dtype'):
-        return _of_numpy
+        return of_numpy
     if dataclasses.is_dataclass(kind):
         return partial(_fields, {field.name: field.name for field in dataclasses.fields(kind)})
     if hasattr(kind, '__attrs_attrs__'):
@@ -65,7 +65,12 @@ def _converter(kind: Any) -> Callable[[Any], Any] | None:
     return getattr(kind, 'tolist', None)
 
 
-def _ask(default: Default | None, value: Any) -> Any:
+def ask(default: Default | None, value: Any) -> Any:
+    """Have the program's own function take a value of an unknown type one step towards JSON.
+
+    Raises:
+        UnsendableError: it refuses, or there is none.
+    """
     sentence = f'{_kind(value)} cannot be JSON'
     if default is None:
         raise UnsendableError(sentence)
@@ -99,7 +104,7 @@ def _of_struct(value: msgspec.Struct) -> Any:
 
 def _of_datetime(value: datetime) -> str:
     """ISO 8601; the offset in whole minutes, as RFC 3339 has it."""
-    offset = value.utcoffset()
+    offset = None if value.tzinfo is None else value.utcoffset()
     if offset is not None and offset.microseconds + offset.seconds % 60:
         value = value.replace(tzinfo=timezone(timedelta(minutes=round(offset.total_seconds() / 60))))
     return value.isoformat()
@@ -124,11 +129,14 @@ def _of_future(value: Any) -> Any:
     return value.result()
 
 
-def _of_numpy(value: Any) -> Any:
+def of_numpy(value: Any) -> Any:
     """The values of an array, or of a scalar."""
     kind, size = value.dtype.kind, value.dtype.itemsize
     if kind == 'f' and size < 8:  # its shortest text is 0.1, and its value as a float of Python 0.10000000149011612
-        value = value.astype('f4').astype('U').astype('f8')
+        value = value.astype('f4')
+        if not value.shape:
+            return float(str(value))
+        value = value.astype('U').astype('f8')
     elif kind == 'f':
         value = value.astype('f8')
     elif kind in 'mM':  # timedelta64, datetime64

@@ -98,6 +98,7 @@ class Request(web.BaseRequest):
         if part is not None:
             self._parts = [*self._parts, part]
             self._check_fields(len(self._parts))
+            _check_head(part)
             if not isinstance(part, MultipartReader):
                 part.get_charset = partial(_known_charset, part.get_charset)
         return part
@@ -121,6 +122,18 @@ def adopted(request: web.BaseRequest, max_size: int) -> Request:
     own = request.clone(client_max_size=max_size)
     own.__class__ = Request
     return cast(Request, own)
+
+
+def _check_head(part: BodyPartReader | MultipartReader) -> None:
+    """Refuse a name that would be text with lone surrogates, as aiohttp reads bytes that are not UTF-8.
+
+    Raises:
+        ValueError: the head of the part is not UTF-8.
+    """
+    try:
+        ''.join(part.headers.values()).encode()
+    except UnicodeEncodeError:
+        raise ValueError('the head of a part is not UTF-8') from None
 
 
 def _known_charset(get_charset: Callable[[str], str], default: str) -> str:
