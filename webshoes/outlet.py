@@ -1,21 +1,19 @@
-"""The way out of a connection that lives long: how much waits on it, and whether the peer takes any of it."""
+"""Flow control: room in the buffer of a long-lived connection, and detection of peers that stop reading."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import Any, Protocol
 
+from webshoes import tcp
 from webshoes.core.feed import headroom
 
-NOTSENT = 16 * 1024  # bytes that the kernel holds unsent: with its usual megabytes a slow reader looks like a dead one
-LOOKS = 4  # how often within `stall_timeout` it is looked at
-TCP_INFO = struct.Struct('=120xQ16xI')  # Linux' tcp_info: bytes_acked, notsent_bytes
+LOOKS = 4  # how often within `stall_timeout` a connection is looked at
+GIVE_UP = 0.05  # seconds in which a file that is being sent notices that its connection is shut down
 
 
 class Sender(Protocol):
@@ -80,9 +78,9 @@ class Outlet:
     def __init__(self, transport: asyncio.WriteTransport, send_buffer: int, sender: Sender, stalls: Stalls) -> None:
         high = send_buffer - headroom(send_buffer)
         transport.set_write_buffer_limits(high=high)
-        _keep_kernel_queue_short(transport)
         self.transport = transport
         self._socket: Any = transport.get_extra_info('socket')
+        tcp.keep_queue_short(self._socket)
         self._is_tls = transport.get_extra_info('ssl_object') is not None
         self.sender = sender
         self.is_paused = waiting_in(transport) > high  # which is what an earlier answer has left
@@ -115,18 +113,28 @@ class Outlet:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How many bytes were taken, from whatever point on, and how many wait.
+        """How much the peer has taken, a number that grows with each byte, and how many bytes wait.
 
-        Under TLS the transport below holds some that no loop tells of, and takes more only when it is nearly empty: so
-        the kernel is asked, where it can be.
+        Under TLS the transport below holds some that no loop tells of: they count where the kernel has them.
         """
-        waiting = self.buffered
-        if self._is_tls and sys.platform == 'linux':
-            with suppress(OSError, ValueError, struct.error):  # it is gone already; the kernel is an old one
-                info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
-                taken, unsent = TCP_INFO.unpack(info)
-                return taken, waiting + unsent
-        return self.passed + self.sender.written - waiting, waiting
+        if self.is_lost or not ((waiting := self.buffered) or self._is_tls):
+            return 0, 0
+        taken, unsent = self._taken(waiting)
+        return taken, waiting + unsent if self._is_tls else waiting
+
+    @property
+    def taken(self) -> int:
+        """How much the peer has taken, a number that grows with each byte."""
+        return self._taken(self.buffered)[0]
+
+    def _taken(self, waiting: int) -> tuple[int, int]:
+        """Count what the peer's system has acknowledged; where the kernel does not say, what has left the transport."""
+        acknowledged, unsent = tcp.delivery(self._socket)
+        return acknowledged or self.passed + self.sender.written - waiting, unsent
+
+    def stalled(self) -> None:
+        """Tell the sender that its peer has taken nothing for `stall_timeout`."""
+        self.sender.stalled()
 
     def passes(self, size: int) -> None:
         """So many bytes were written."""
@@ -136,9 +144,7 @@ class Outlet:
 
     def abort(self) -> None:
         """End the connection now, so that the kernel does not go on trying to send what nobody takes."""
-        if self._socket is not None:
-            with suppress(OSError, ValueError):  # it is gone already, as asyncio or uvloop tells it
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        tcp.reset_when_closed(self._socket)
         end(self.transport, self._socket)
 
     def pause(self) -> None:
@@ -185,40 +191,56 @@ def end(transport: asyncio.WriteTransport, connection: Any) -> None:
             connection.shutdown(socket.SHUT_RDWR)
 
 
-def _keep_kernel_queue_short(transport: asyncio.WriteTransport) -> None:
-    option = getattr(socket, 'TCP_NOTSENT_LOWAT', None)  # Linux and macOS have it
-    connection: Any = transport.get_extra_info('socket')
-    if option is not None and connection is not None:
-        with suppress(OSError):  # it is gone already
-            connection.setsockopt(socket.IPPROTO_TCP, option, NOTSENT)
+def give_up(loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, connection: Any) -> None:
+    """End a connection over which a file may be on its way, as `Outlet.abort` does.
+
+    asyncio's `sendfile` waits for the socket itself. It would wait for ever if the transport closed that first; it is
+    woken where the socket is shut down. uvloop has no `sendfile`, and its sockets have no `shutdown`.
+    """
+    tcp.reset_when_closed(connection)
+    with suppress(OSError, TypeError):
+        connection.shutdown(socket.SHUT_RDWR)
+    loop.call_later(GIVE_UP, end, transport, connection)
+
+
+class Watched(Protocol):
+    """A connection whose peer may have stopped reading."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How much the peer has taken, a number that grows, and how many bytes wait; 0 of them: it is forgotten."""
+
+    def stalled(self) -> None:
+        """End the connection: the peer has taken nothing for `stall_timeout`."""
 
 
 class Stalls:
-    """Finds the connections whose peer takes nothing; one timer, which runs only while anything may wait to be taken.
+    """Finds connections whose peer takes nothing, by one timer, which runs only while anything may wait to be taken.
 
-    What is written to many at once is not noted of each: they are all looked at, the next time.
+    What is written to many outlets at once is noted for none of them: the next look is at all outlets.
 
     Args:
         timeout: seconds without any progress, `None` for never.
 
     Attributes:
-        outlets: all connections.
-        watched: those that are looked at; the most that each had taken, and since when it is no more.
+        outlets: of all long-lived connections.
+        watched: the connections that are looked at: how much each had taken, how much waited, and since when nothing
+            more was taken.
     """
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self.outlets: set[Outlet] = set()
-        self.watched: dict[Outlet, tuple[float, float]] = {}
+        self.outlets: set[Watched] = set()
+        self.watched: dict[Watched, tuple[float, float, float]] = {}
         self._is_ticking = False
         self._is_for_all = False
 
-    def watch(self, outlet: Outlet) -> None:
+    def watch(self, connection: Watched) -> None:
         """Look at a connection until its peer has taken all."""
-        if self._timeout is None or outlet in self.watched:
+        if self._timeout is None or connection in self.watched:
             return
-        self.watched[outlet] = -inf, self._loop.time()  # what an earlier answer has left was not counted
+        self.watched[connection] = -inf, inf, self._loop.time()  # what an earlier answer has left was not counted
         if not self._is_ticking:
             self._look_later(self._timeout)
 
@@ -228,10 +250,10 @@ class Stalls:
         if self._timeout is not None and not self._is_ticking:
             self._look_later(self._timeout)
 
-    def forget(self, outlet: Outlet) -> None:
+    def forget(self, connection: Watched) -> None:
         """Look at a connection no more."""
-        self.outlets.discard(outlet)
-        self.watched.pop(outlet, None)
+        self.outlets.discard(connection)
+        self.watched.pop(connection, None)
 
     def _look_later(self, timeout: float) -> None:
         self._is_ticking = True
@@ -240,17 +262,19 @@ class Stalls:
     def _look(self) -> None:
         assert self._timeout is not None
         now = self._loop.time()
-        outlets, self._is_for_all = [*(self.outlets if self._is_for_all else self.watched)], False
-        for outlet in outlets:
-            most, since = self.watched.get(outlet, (-inf, now))
-            taken, waiting = (0, 0) if outlet.is_lost else outlet.progress
+        connections, self._is_for_all = {*self.watched, *(self.outlets if self._is_for_all else ())}, False
+        for connection in connections:
+            most, least, since = self.watched.get(connection, (-inf, inf, now))
+            taken, waiting = connection.progress
             if not waiting:
-                self.watched.pop(outlet, None)
-            elif taken > most:
-                self.watched[outlet] = taken, now
+                self.watched.pop(connection, None)
+            elif taken > most or waiting < least:
+                self.watched[connection] = taken, waiting, now
             elif now - since >= self._timeout:
-                del self.watched[outlet]
-                outlet.sender.stalled()
+                del self.watched[connection]
+                connection.stalled()
+            else:
+                self.watched[connection] = most, waiting, since
         self._is_ticking = False
         if self.watched or self._is_for_all:
             self._look_later(self._timeout)

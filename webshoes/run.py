@@ -124,7 +124,7 @@ class Run:
         files, events = Static(read_builtin(), parts.journal), EventsOverHttp(services, stalls)
         http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events, parts.encoder)
         websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
-        server = Server(http, websockets, parts.meter, parts.journal)
+        server = Server(http, websockets, parts.meter, stalls, parts.journal)
         self.port = await server.open(parts.addr, parts.port, parts.tls)
         self._fanout = fanout
         parts.store.wake = fanout.request

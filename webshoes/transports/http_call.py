@@ -55,5 +55,5 @@ class HttpCall:
             if self._error is not None:
                 self._task.uncancel()
         if self._error is not None:
-            raise self._error
+            raise Error(self._error.code, self._error.message)  # a new one: one that is raised holds on to its frames
         return result

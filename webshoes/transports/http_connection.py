@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
+from webshoes import tcp
 from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.meter import Meter
@@ -16,7 +17,7 @@ from webshoes.core.rate import Rate
 from webshoes.headers import JSON
 from webshoes.log import log
 from webshoes.loops import Turn
-from webshoes.outlet import Outlet
+from webshoes.outlet import Outlet, Stalls, give_up, waiting_in
 from webshoes.transports.compat import (
     HAS_HTTP_LANE,
     HttpLane,
@@ -45,7 +46,7 @@ ANSWER = 1.0  # seconds in which a request that did not come is answered
 class HttpConnections(web.Server):
     """aiohttp's server, its connections ours: counted, known until they are really gone, and given up when too slow."""
 
-    def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, **settings: Any) -> None:
+    def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, stalls: Stalls, **settings: Any) -> None:
         super().__init__(handler, **settings)
         settings.pop('request_factory')
         self._settings = settings  # of each connection
@@ -53,12 +54,14 @@ class HttpConnections(web.Server):
         self.at_once: AtOnce | None = at_once
         self.turn = Turn()
         self.meter = meter
+        self.stalls = stalls
         self.transports: dict[asyncio.Transport, Any] = {}  # and their sockets
         self.addresses: dict[str, int] = {}  # connections of each
         self.heads: dict[HttpConnection, float] = {}  # since when the head of a request is awaited
         self.bodies: dict[HttpConnection, tuple[int, float]] = {}  # bytes so far, and since when no more came
         limits = meter.limits
-        self._look_after = min(limits.header_timeout, limits.body_timeout) / LOOKS
+        patience = limits.header_timeout, limits.body_timeout, limits.stall_timeout or limits.body_timeout
+        self._look_after = min(patience) / LOOKS
         self._timer = self.loop.call_later(self._look_after, self._look)
 
     def __call__(self) -> HttpConnection:
@@ -95,6 +98,9 @@ class HttpConnections(web.Server):
             elif now - since >= limits.body_timeout:
                 self.meter.met('body_timeout')
                 protocol.give_up_body()
+        for connection in cast('list[HttpConnection]', self.connections):
+            if connection.may_be_sending:
+                self.stalls.watch(connection)
         self._timer = self.loop.call_later(self._look_after, self._look)
 
 
@@ -106,6 +112,7 @@ class HttpConnection(web.RequestHandler):
         '_answers',
         '_body',
         '_client_end',
+        '_delivered',
         '_done',
         '_frames',
         '_idle_since',
@@ -140,6 +147,7 @@ class HttpConnection(web.RequestHandler):
         if HAS_HTTP_LANE and self._rate is None:
             HttpLane(self, self._take_requests)
         self.received = 0  # bytes
+        self._delivered = 0  # of these, when all that was answered to them had been sent
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
         self._frames: Upgraded | None = None  # what takes frames, as long as it is a WebSocket
 
@@ -174,6 +182,7 @@ class HttpConnection(web.RequestHandler):
         self._body = EMPTY_PAYLOAD  # which holds on to its connection
         super().connection_lost(exc)
         self._end_lingering()
+        self._server.stalls.forget(self)
         if self._probe is not None:
             self._probe.stop()
         self.when_gone(self._on_gone)
@@ -357,6 +366,38 @@ class HttpConnection(web.RequestHandler):
         if self._request is not None:
             self._body.set_exception(Error(408, 'The body took too long to come'))
         self._server.loop.call_later(ANSWER, self.force_close)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the connection waits for a request, where that can be seen."""
+        return HAS_HTTP_LANE and is_idle(self)
+
+    @property
+    def may_be_sending(self) -> bool:
+        """Whether something of an answer may wait to be sent, as far as that shows without a look at the kernel."""
+        if self._known is None or self.outlet is not None:
+            return False
+        return not self._is_idle or self.received != self._delivered
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How much the client has taken, a number that grows, and how many bytes wait: in the kernel too.
+
+        The kernel holds megabytes of an answer, and all of a file that `sendfile` sends.
+        """
+        if self._known is None or not self.may_be_sending:
+            return 0, 0
+        taken, unsent = tcp.delivery(self._server.transports.get(self._known))
+        waiting = unsent + waiting_in(self._known)
+        if not waiting and self._is_idle:
+            self._delivered = self.received
+        return taken, waiting
+
+    def stalled(self) -> None:
+        """End the connection: the client has taken nothing for `stall_timeout`."""
+        self.meter.met('stall_timeout')
+        if self._known is not None:
+            give_up(self._server.loop, self._known, self._server.transports.get(self._known))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log a failure, unless a body did not come, or nobody read it and it is not compressed as it says."""

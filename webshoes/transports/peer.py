@@ -21,7 +21,7 @@ from webshoes.transports.lane import SlowLane, open_lane
 TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG  # an enum is slow to ask
 FLUSH = 0.5  # seconds in which a connection that is closed takes what it lacks
 GIVE_UP = 2.0  # seconds in which its close is taken and answered
-TRICKLE = 1024  # bytes, without a whole frame among them, that show that a peer is alive
+TRICKLE = 1024  # bytes that show that a peer is alive: received without a whole frame among them, or acknowledged
 NEVER_SENT = (1005, 1006, 1015)  # codes of a close that no frame may carry (RFC 6455 section 7.4.1)
 LAST = 4999  # code there is
 
@@ -66,6 +66,7 @@ class Peer:
         self._is_read = False
         self._is_heard = False  # a frame, since the last beat
         self._silent_since = self._loop.time()
+        self._taken: int | None = None  # by the peer, when it had been silent for a while, or was pinged
         self._pinged_at: float | None = None
 
     # --- in ---
@@ -206,21 +207,37 @@ class Peer:
         return self._ws.closed or self._outlet.is_lost
 
     def beat(self, interval: float) -> None:
-        """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read."""
+        """Ping a peer that is silent, and drop one that does not answer; not while it is we who do not read.
+
+        The answer to a ping comes after all that the peer has to receive before. So a peer that acknowledges bytes is
+        alive. The kernel is asked only where nothing else was heard for half of the interval.
+        """
         now = self._loop.time()
         is_heard, self._is_heard = self._is_heard, False
         received = self._protocol.count_frame_bytes(not is_heard)
-        is_held_up = not self._is_read or self._outlet.is_paused or self.session.is_behind
+        is_held_up = not self._is_read or self._is_due or self._outlet.is_paused or self.session.is_behind
         if is_heard or received >= TRICKLE or is_held_up or self._is_over:
-            self._silent_since, self._pinged_at = now, None
+            self._silent_since, self._pinged_at, self._taken = now, None, None
         elif self._pinged_at is None:
-            if now - self._silent_since >= interval:
+            silence = now - self._silent_since
+            if silence >= interval and not self._takes():
                 self._pinged_at = now
                 self._on.meter.met('ping_interval')
                 self._outlet.transport.write(frames.header(frames.PING, 0))
-        elif now - self._pinged_at >= self._on.limits.ping_timeout:
+            elif silence >= interval / 2 and self._taken is None:
+                self._taken = self._outlet.taken
+        elif now - self._pinged_at >= self._on.limits.ping_timeout and not self._takes():
             self._on.meter.met('ping_timeout')
             self._outlet.abort()
+
+    def _takes(self) -> bool:
+        """Look whether the peer has taken something since the last look; then its silence begins anew."""
+        before, self._taken = self._taken, self._outlet.taken
+        if before is None or self._taken - before < TRICKLE:
+            return False
+        self._silent_since = self._loop.time()
+        self._pinged_at = None
+        return True
 
     # --- out ---
 

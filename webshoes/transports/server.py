@@ -14,7 +14,7 @@ from webshoes import fork
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
-from webshoes.outlet import end, waiting_in
+from webshoes.outlet import Stalls, end, waiting_in
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
 from webshoes.transports.compat import MAKES_REQUESTS
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
@@ -68,14 +68,16 @@ class Server:
         http: answers requests.
         websockets: serves those who ask to upgrade.
         meter, journal: the app's.
+        stalls: finds the connections that take nothing.
     """
 
-    def __init__(self, http: HttpFace, websockets: Face, meter: Meter, journal: Journal) -> None:
+    def __init__(self, http: HttpFace, websockets: Face, meter: Meter, stalls: Stalls, journal: Journal) -> None:
         self._http = http
         self._websockets = websockets
         self._limits = meter.limits
         self._meter = meter
         self._journal = journal
+        self._stalls = stalls
         self._stopping = False
         self._server: HttpConnections
         self._listeners: list[asyncio.Server] = []
@@ -101,6 +103,7 @@ class Server:
             self._serve if MAKES_REQUESTS else self._serve_adopted,
             self._http.serve_at_once,
             self._meter,
+            self._stalls,
             request_factory=self._request if MAKES_REQUESTS else None,
             access_log=None,
             logger=log,
