@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import select
 import socket
 import ssl
@@ -17,7 +18,7 @@ from aiohttp import web
 import webshoes as ws
 
 from .conftest import TIMEOUT, Serve
-from .faces import dial, read_head, until
+from .faces import dial, frame, read_head, until, upgrade
 from .test_limits import LOOPS, limits
 from .test_tls import Certificates
 
@@ -78,6 +79,7 @@ class Handlers:
         return response
 
     def left(self, ctx: Any, q: Any) -> Any:
+        gc.collect()  # what failed holds on to its request until then
         return len(asyncio.all_tasks()), len([*Path('/proc/self/fd').iterdir()])
 
     def small(self, ctx: Any, q: Any) -> Any:
@@ -249,3 +251,62 @@ def test_nothing_is_left_of_a_stalled_client(serve: Serve, tmp_path: Path, loop:
             stalled.sendall(ANSWERS[kind])
             assert is_reset(stalled)
     until(lambda: left() == before)
+
+
+# --- WebSockets: the heartbeat ---
+
+
+def read_slowly(connection: socket.socket, size: int, a_second: int) -> bytes:
+    """So many bytes, at a rate."""
+    found = b''
+    while len(found) < size:
+        data = connection.recv(min(a_second // 20, size - len(found)))
+        assert data, len(found)
+        found += data
+        time.sleep(0.05)  # which is what makes it slow
+    return found
+
+
+@LOOPS
+@pytest.mark.parametrize(('is_tls', 'size'), [(False, 60_000), (False, 400_000), (True, 400_000)])
+def test_a_big_push_over_a_slow_line_arrives(serve: Serve, tmp_path: Path, loop: str, is_tls: bool, size: int) -> None:
+    """A client that takes a push for longer than `ping_interval` and both timeouts gets it all, and answers then."""
+    certificates = Certificates(tmp_path)
+    beats = {'ping_interval': STALL, 'ping_timeout': STALL, 'stall_timeout': 2 * STALL}
+    tls = {'ssl': certificates.paths} if is_tls else {}
+    wsa = serve(loop=loop, limits=limits(send_buffer=8 * LARGE, **beats), **tls)  # all of the push waits at once
+    connection = dial(wsa.port, SMALL)
+    if is_tls:
+        trusting = ssl.create_default_context(cafile=certificates.authority)
+        connection = trusting.wrap_socket(connection, server_hostname='127.0.0.1')
+    with connection as slow:
+        slow.sendall(upgrade('Sec-WebSocket-Protocol: webshoes'))
+        read_head(slow)
+        until(lambda: wsa.connections)
+        (conn,) = wsa.connections
+        conn.push('heat', 'x' * size)
+        received = read_slowly(slow, size, size // 5)
+        assert received.count(b'x') > size * 0.99
+        slow.sendall(frame({'ping': 1}))
+        while b'"pong"' not in received:
+            received = received[-10:] + read(slow, 1)
+        assert wsa.connections == [conn]
+    assert wsa.stats()['limits']['ping_timeout'] == wsa.stats()['limits']['stall_timeout'] == 0
+
+
+@LOOPS
+@pytest.mark.parametrize('is_pushed_to', [False, True])
+def test_a_frozen_client_is_dropped(serve: Serve, loop: str, is_pushed_to: bool) -> None:
+    """One that answers no ping is dropped, although its system acknowledges the ping and little pushes."""
+    wsa = serve(loop=loop, limits=limits(ping_interval=STALL, ping_timeout=STALL))
+    with dial(wsa.port) as frozen:
+        frozen.sendall(upgrade())
+        read_head(frozen)
+        until(lambda: wsa.connections)
+        (conn,) = wsa.connections
+        while wsa.connections:
+            if is_pushed_to:
+                conn.push('heat', 1)
+            time.sleep(STALL / 10)  # some bytes between two looks, and never a kilobyte
+        assert is_reset(frozen)
+    assert wsa.stats()['limits']['ping_timeout'] == 1

@@ -84,7 +84,7 @@ class Limits:
     stall_timeout: float | None = _limit(
         10.0,
         'seconds',
-        'a connection that takes nothing of what is sent for this long is given up; past it: close 1013',
+        'for a peer that takes nothing of what is sent to it; past it: close 1013 of a WebSocket, others are reset',
         'it is kept',
     )
     ping_interval: float | None = _limit(
