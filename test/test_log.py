@@ -200,13 +200,47 @@ def test_verbose_keeps_the_handlers_of_the_application(caplog: pytest.LogCapture
     assert mine in log.handlers
 
 
+VERBOSE = """
+import logging, sys, webshoes
+def configure(): {configure}
+{before}
+with webshoes.WebShoesApp('127.0.0.1', 0, {{'verbose': True}}): pass
+{after}
+with webshoes.WebShoesApp('127.0.0.1', 0): pass
+"""
+CONFIGURATIONS = {
+    'none': ('pass', 2),
+    'basic': ('logging.basicConfig()', 2),
+    'basic, of another level': ('logging.basicConfig(level=logging.ERROR)', 2),
+    'on stdout': ('logging.basicConfig(stream=sys.stdout, level=logging.INFO)', 2),
+    'on the logger': ("logging.getLogger('webshoes').addHandler(logging.StreamHandler())", 2),
+    'on both': ("logging.basicConfig(); logging.getLogger('webshoes').addHandler(logging.StreamHandler())", 4),
+    'a handler for errors': ('logging.basicConfig(); logging.getLogger().handlers[0].setLevel(logging.ERROR)', 2),
+    'not propagated': ("logging.basicConfig(); logging.getLogger('webshoes').propagate = False", 2),
+    'a file': ('logging.basicConfig(filename="/dev/null")', 2),
+    'elsewhere': ('import io; logging.basicConfig(stream=io.StringIO())', 2),
+}
+
+
+@pytest.mark.parametrize('is_first', [True, False])
+@pytest.mark.parametrize(('configure', 'lines'), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_verbose_beside_the_application(is_first: bool, configure: str, lines: int) -> None:
+    """Each line is shown once, by `verbose` or by the application, whenever and however that configures its log."""
+    calls = ('configure()', '') if is_first else ('', 'configure()')
+    program = VERBOSE.format(configure=configure, before=calls[0], after=calls[1])
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
+    assert (result.stdout + result.stderr).count('listening on') == (lines if is_first else 1 + lines // 2)
+
+
 def test_the_library_is_silent_unless_asked() -> None:
     """Importing and using webshoes adds no handler and sets no level: that is the application's."""
     program = (
         'import logging, webshoes\n'
         'with webshoes.WebShoesApp("127.0.0.1", 0): pass\n'
         'log = logging.getLogger("webshoes")\n'
-        'print(log.handlers, log.level, logging.getLogger().handlers)'
+        'print(log.handlers, log.level, logging.getLogger().handlers)\n'
+        'other = logging.root.manager.loggerDict.values()\n'
+        'print([found for found in other if isinstance(found, logging.Logger) and (found.filters or found.handlers)])'
     )
     result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
-    assert (result.stdout, result.stderr) == ('[] 0 []\n', '')
+    assert (result.stdout, result.stderr) == ('[] 0 []\n[]\n', '')

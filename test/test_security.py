@@ -808,6 +808,11 @@ def test_what_auth_raises(new_desk: NewDesk, code: int, message: str) -> None:
         ([f'Sec-WebSocket-Protocol: webshoes, {TOKEN}'], 'webshoes'),
         ([f'Sec-WebSocket-Protocol: {TOKEN}, webshoes'], 'webshoes'),
         ([f'Sec-WebSocket-Protocol: {TOKEN}'], None),
+        ([f'Sec-WebSocket-Protocol: {TOKEN}', 'Sec-WebSocket-Protocol: webshoes'], None),
+        (
+            ['Sec-WebSocket-Protocol: webshoes', f'Sec-WebSocket-Protocol: {TOKEN}', f'Authorization: Bearer {TOKEN}'],
+            'webshoes',
+        ),
         (['Sec-WebSocket-Protocol: webshoes, wrong-token'], 401),
         (['Sec-WebSocket-Protocol: webshoes'], 401),
         (['Sec-WebSocket-Protocol: wrong-token'], 401),

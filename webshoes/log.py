@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from types import TracebackType
 
 from webshoes.core.text import UnsendableError
@@ -124,4 +124,25 @@ def log_to_stderr() -> None:
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Our own handler, told apart from those of the application."""
+    """Our own handler. It leaves out what a handler of the application shows on stdout or stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line, unless somebody else does."""
+        if not any(_shows(handler, record) for handler in _handlers(logging.getLogger(record.name))):
+            super().emit(record)
+
+
+def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    """The handlers that get the records of a logger."""
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Whether a handler of the application shows a record on stdout or stderr."""
+    if isinstance(handler, _Stderr) or record.levelno < handler.level:
+        return False
+    console = getattr(handler, 'console', None)  # that of rich's handler
+    stream = getattr(handler, 'stream', getattr(console, 'file', None))
+    return stream is not None and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)

@@ -9,6 +9,7 @@ from io import BufferedReader, BytesIO
 from typing import Any, Protocol, cast
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
@@ -34,7 +35,24 @@ class Request(web.BaseRequest):
     _was_counted = False  # among those over a limit
     _fields: Any = None  # of its form, once it was read
     _parts: Sequence[BodyPartReader] = ()  # of its form, so far
+    _shown: CIMultiDictProxy[str] | None = None  # its headers, while some are hidden
     whole: bytes | None = None  # the body, where it was read before this was made
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers."""
+        return super().headers if self._shown is None else self._shown
+
+    @contextlib.contextmanager
+    def hiding(self, name: str) -> Iterator[None]:
+        """Have `headers` without one of them for a while."""
+        shown = CIMultiDict(self.headers)
+        shown.popall(name, None)
+        self._shown = CIMultiDictProxy(shown)
+        try:
+            yield
+        finally:
+            self._shown = None
 
     @property
     def remote(self) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiohttp import WSCloseCode, hdrs, web
@@ -33,8 +33,12 @@ CLOSES = {401: 4401, 403: 4403}  # codes of refusals that a browser reads
 MakeScope = Callable[[web.BaseRequest, Connection, Any], Scope]
 MakeSession = Callable[[Services, Context, Callable[[], None]], Session]
 
-# It would log the subprotocols that a client offers, and one of them may be its token.
-logging.getLogger('aiohttp.websocket').addFilter(lambda record: 'protocols' not in str(record.msg))
+
+class HasHeaders(Protocol):
+    """What is needed of a request beyond aiohttp's."""
+
+    def hiding(self, name: str) -> AbstractContextManager[None]:
+        """Have `headers` without one of them for a while."""
 
 
 class WebSockets:
@@ -104,7 +108,7 @@ class WebSockets:
             refusal = await self._refusal(ctx, asking, by_message)
             if refusal is not None and not (refusal.code in CLOSES and 'Origin' in request.headers):
                 raise refusal
-            await ws.prepare(request)
+            await _prepare(ws, request)
         except Error as exc:
             return self._refused(exc), None
         except (web.HTTPBadRequest, ValueError) as exc:  # aiohttp does not expect a key that is not ASCII
@@ -226,6 +230,14 @@ class WebSockets:
             await asyncio.wait(closing, timeout=timeout)
         for peer in self._peers:
             peer.abort()
+
+
+async def _prepare(ws: SlowLane, request: web.BaseRequest) -> None:
+    """Answer a handshake. aiohttp logs subprotocols if it knows none of them, and one may be the client's token."""
+    offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, '').split(',')  # what aiohttp reads: the first line
+    is_known = SUBPROTOCOL in (name.strip() for name in offered)
+    with nullcontext() if is_known else cast(HasHeaders, request).hiding(hdrs.SEC_WEBSOCKET_PROTOCOL):
+        await ws.prepare(request)
 
 
 def _has_token(request: web.BaseRequest) -> bool:
