@@ -251,13 +251,15 @@ class Reaction:
     def __init__(self, reaction: Any) -> None:
         self.entered, self.ended = threading.Event(), threading.Event()
         self.reaction = reaction
+        self.delay, self.is_whole = 0.01, False
 
     async def handler(self, ctx: ws.Context, q: Bag) -> Any:
         self.entered.set()
         try:
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            await asyncio.sleep(0.01)  # which is not interrupted once more
+            await asyncio.sleep(self.delay)
+            self.is_whole = True
             if isinstance(self.reaction, Exception):
                 raise self.reaction from None
             return self.reaction
@@ -287,6 +289,19 @@ def test_reactions_to_a_client_that_leaves(
     assert requests.get(f'{wsa.url}/cmd/echo', timeout=TIMEOUT).json() == {}
     wsa.stop()
     assert [record.message for record in caplog.records] == logged
+
+
+def test_a_time_limit_of_a_call_that_is_cancelled(serve: Serve) -> None:
+    """A handler that goes on after its client has left is not cancelled again when its time is over, nor counted."""
+    seen = Reaction('late')
+    wsa = serve({'f': seen.handler}, limits=ws.Limits(handler_timeout=0.2, slow_handler=None))
+    seen.delay = 0.4
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/f'))
+        assert seen.entered.wait(TIMEOUT)
+        leave(connection, 'reset')
+    assert seen.ended.wait(TIMEOUT)
+    assert (seen.is_whole, wsa.stats()['limits']['handler_timeout']) == (True, 0)
 
 
 @pytest.mark.parametrize('reaction', ['late', ValueError('it broke')])
@@ -328,6 +343,23 @@ def test_client_that_sends_no_more(serve: Serve, work: Work, loop: str, kind: st
         assert received.startswith(b'P/1.1 200 OK\r\n')
         assert received.endswith(b'\r\n\r\ndone')
         assert work.wait_for_end() == DONE[kind]
+
+
+def test_a_client_that_waits_for_long(serve: Serve, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is begun as far as all answers are the same, and no further."""
+    monkeypatch.setattr('webshoes.transports.half_closed.FIRST', 0.001)
+    monkeypatch.setattr('webshoes.transports.half_closed.SLOWER', 1)
+    wsa = serve(work.fm())
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/coroutine'))
+        connection.shutdown(socket.SHUT_WR)
+        assert read(connection, 7) == b'HTTP/1.'
+        connection.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(TIMEOUT)
+        work.let_go.set()
+        assert read_all(connection).startswith(b'1 200 OK\r\n')
 
 
 @pytest.mark.parametrize('loop', LOOPS)

@@ -81,7 +81,7 @@ class Events(Protocol):
 class Client(Protocol):
     """What the connection of a request does for its call."""
 
-    def when_gone(self, fn: Callable[[], None] | None) -> None:
+    def when_gone(self, fn: Callable[[], object] | None) -> None:
         """Call a function once the client has gone, at once if it has; `None` takes it back."""
 
 
@@ -320,8 +320,8 @@ class Http:
             self._dispatcher.error(exc, match.where)
 
     def _time_out(self, call: HttpCall) -> None:
-        self._meter.met('handler_timeout')
-        call.cancel(TOO_LONG)
+        if call.cancel(TOO_LONG):
+            self._meter.met('handler_timeout')
 
     async def _response(self, request: web.BaseRequest, result: Any) -> web.StreamResponse:
         if isinstance(result, web.HTTPException):

@@ -24,12 +24,17 @@ class HttpCall:
         self._task: Any = asyncio.current_task()
         self._error: Error | None = None
 
-    def cancel(self, error: Error) -> None:
-        """Cancel the handler. The answer is `error`, whatever the handler does then; the first `cancel` counts."""
-        if self._error is None:
-            self._error = error
-            self._ctx.is_cancelled = True
-            self._task.cancel()
+    def cancel(self, error: Error) -> bool:
+        """Cancel the handler, unless it was cancelled before, and return whether it was not.
+
+        The answer is `error`, whatever the handler does then.
+        """
+        if self._error is not None:
+            return False
+        self._error = error
+        self._ctx.is_cancelled = True
+        self._task.cancel()
+        return True
 
     async def result(self, pending: Awaitable[Any], on_failure: Callable[[Exception], None]) -> Any:
         """Await the result of the handler.

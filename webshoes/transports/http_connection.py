@@ -141,7 +141,7 @@ class HttpConnection(web.RequestHandler):
         self._done: Any = None  # what is left to do of the request that is served next
         self.is_half_closed = False  # the client sends no more, and waits for its answer
         self._client_end: asyncio.Future[None] | None = None  # which is awaited after the last answer
-        self._on_gone: Callable[[], None] | None = None  # cancels the call that runs
+        self._on_gone: Callable[[], object] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
         self._idle_since = server.loop.time()
         if HAS_HTTP_LANE and self._rate is None:
@@ -231,7 +231,7 @@ class HttpConnection(web.RequestHandler):
         if self._request is not None and self._probe is None:
             self._probe = Probe(self._server.loop, self, self._request.writer)
 
-    def when_gone(self, fn: Callable[[], None] | None) -> None:
+    def when_gone(self, fn: Callable[[], object] | None) -> None:
         """Call a function once the client has gone, at once if it has; `None` takes it back."""
         self._on_gone = fn
         if fn is not None and (self._known is None or self.transport is None):
