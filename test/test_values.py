@@ -122,6 +122,29 @@ def test_the_traceback_ends_with_the_handler(
     assert traceback.extract_tb(trace)[-1].filename == __file__
 
 
+def fall_back(ctx: Any, q: Any) -> None:
+    """A handler that fails while it handles a refusal of ours."""
+    try:
+        ctx.wsa.triggerEvent('e', 1j)
+    except TypeError as exc:
+        raise RuntimeError('of the program') from exc
+
+
+def test_the_tracebacks_of_causes_end_with_the_handler(
+    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a refusal is the cause of another error, the tracebacks of both end with lines of the handler."""
+    wsa = serve({'f': fall_back})
+    assert Asker(wsa, open_peer).ask('f') == FAILED
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    trace = ''.join(traceback.format_exception(*record.exc_info))
+    ends = [part.rstrip().splitlines() for part in trace.split('The above exception was the direct cause')]
+    lines = [[line for line in end if line.startswith('  File')][-1] for end in ends]
+    assert all(f'"{__file__}"' in line and line.endswith('in fall_back') for line in lines)
+    assert len(lines) == 2
+
+
 def test_a_push_that_cannot_be_sent(serve: Serve, open_peer: OpenPeer) -> None:
     """`push` to one connection refuses as `triggerEvent` does, and the connection goes on."""
     wsa = serve()

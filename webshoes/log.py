@@ -40,12 +40,13 @@ class Journal:
             if (times := self._due((where, UnsendableError))) is not None:
                 log.error("'%s' failed%s: %s", where, times, exc)
             return
-        trace = last = _without_ours(exc.__traceback__)
+        _leave_out_ours(exc)
+        last = exc.__traceback__
         while last is not None and last.tb_next is not None:
             last = last.tb_next
         place = (last.tb_frame.f_code, last.tb_lineno) if last is not None else None
         if (times := self._due((where, type(exc), place))) is not None:
-            log.error("'%s' failed%s", where, times, exc_info=(type(exc), exc, trace))
+            log.error("'%s' failed%s", where, times, exc_info=exc)
 
     def slow(self, where: str, seconds: float) -> None:
         """A handler blocked the loop."""
@@ -98,6 +99,16 @@ class Journal:
         if len(self._last) > REMEMBERED:
             self._last.popitem(last=False)
         return f' ({left_out} times more since it was last told)' if left_out else ''
+
+
+def _leave_out_ours(exc: BaseException) -> None:
+    """End the tracebacks of an exception, and of those that it came of, with the program's own code."""
+    seen = set[int]()
+    link: BaseException | None = exc
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.__traceback__ = _without_ours(link.__traceback__)
+        link = link.__cause__ or link.__context__
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

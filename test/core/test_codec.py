@@ -427,7 +427,7 @@ def test_a_future_that_failed() -> None:
         (numpy.str_('a'), '"a"'),
         (numpy.bytes_(b'a'), '"YQ=="'),
         (numpy.datetime64('2024-01-31T01:02:03.123456789'), '"2024-01-31T01:02:03.123456"'),
-        (numpy.datetime64('NaT'), 'null'),
+        (numpy.datetime64('NaT', 's'), 'null'),
         (numpy.timedelta64(1500, 'ms'), '"PT1.5S"'),
         (numpy.array(5), '5'),
         (numpy.array([[1, 2], [3, 4]]), '[[1,2],[3,4]]'),
