@@ -80,6 +80,9 @@ ON_DEPENDENCIES = [
     ),
 ]
 
+# The tests of what aiohttp's parsers do for us: these run against its parsers in Python as well.
+ON_PARSERS = [f'test/test_{name}.py' for name in ('frames', 'hostile', 'http', 'lanes', 'websocket')]
+
 
 class InstallError(Exception):
     """What could not be installed, with all that the installer said."""
@@ -176,6 +179,7 @@ def all_steps(python: Path) -> list[Step]:
         Step('tests', [*pytest, 'test', *apart, *covered], ('python', 'node')),
         Step('browser', [*pytest, 'test/browser'], ('python', 'chromium')),
         Step('proxies', [*pytest, 'test/test_proxy.py'], ('python', 'nginx')),
+        Step('pure-python', [*pytest, *ON_PARSERS], environ={'AIOHTTP_NO_EXTENSIONS': '1'}),
         Step('lowest', [str(executable(LOWEST)), *pytest[1:], *ON_DEPENDENCIES], ('lowest',)),
     ]
 

@@ -455,7 +455,7 @@ LAST_HEADS = {
     'post of HTTP/1.0': (post('/cmd/tell', b'{"a": 1}').replace(b'HTTP/1.1', b'HTTP/1.0'), 200),
     'too long': (head('/cmd/tell?a=' + 'x' * 9000), 431),
     'not ASCII': (head('/cmd/tell?a=ü'), 400),
-    'no method': (head('/cmd/tell', 'BREW'), 400),
+    'no method': (head('/cmd/tell', 'BR@W'), 400),
     'no host': (head('/cmd/tell').replace(b'Host: localhost\r\n', b''), 400),
     'no host of HTTP/1.0': (b'GET /cmd/tell HTTP/1.0\r\n\r\n', 200),
     'two types': (post('/cmd/tell', b'{}', 'Content-Type: application/json', 'Content-Type: text/plain'), 400),

@@ -57,6 +57,7 @@ PARTS = {
     'webshoes.transports.lane': {'webshoes.transports.websocket', 'webshoes.transports.peer'},
     'webshoes.transports.peer': {'webshoes.transports.websocket'},
     'webshoes.transports.refusals': {
+        'webshoes.transports.http',
         'webshoes.transports.http_connection',
         'webshoes.transports.content',
         'webshoes.transports.server',

@@ -16,6 +16,7 @@ from typing import Any
 from webshoes.core.text import check_text
 
 SERVER_ERROR = 'Server error'
+HTTP_ERRORS: list[type[BaseException]] = []  # of the library that speaks HTTP, with a status, a reason and a text
 
 
 class Error(Exception):
@@ -62,8 +63,7 @@ def from_exception(exc: BaseException, on_failure: Callable[[BaseException], Non
 
 def is_answer(exc: BaseException) -> bool:
     """Whether an exception is meant for the client, and no failure."""
-    # aiohttp.web.HTTPException, which the core does not import, has this mark
-    return isinstance(exc, Error) or getattr(type(exc), '__http_exception__', False)
+    return isinstance(exc, (Error, *HTTP_ERRORS))
 
 
 def _from_http(exc: Any) -> Error:

@@ -57,6 +57,13 @@ def is_upgraded(connection: Any) -> bool:
     return connection._upgraded  # type: ignore[no-any-return]
 
 
+def close_idle(server: web.Server) -> None:
+    """Close the connections that wait for a request, so that `shutdown` has not to wait for them."""
+    close = getattr(server, 'pre_shutdown', None)
+    if close is not None:
+        close()
+
+
 class HttpLane:
     """A parser in the place of a connection's own, which shows each request to `take` before aiohttp's task gets it.
 
@@ -166,7 +173,12 @@ class _Given(Exception):  # noqa: N818  # no error: it ends aiohttp's task
 
 
 class _Connection(web.RequestHandler):
-    """A connection of aiohttp's, on which the uses are tried; its transport takes everything."""
+    """A connection of aiohttp's, on which the uses are tried; its transport takes everything.
+
+    As on a connection of ours, an attribute that aiohttp does not know cannot be set.
+    """
+
+    __slots__ = ()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         def give(*args: Any) -> Any:
@@ -234,6 +246,7 @@ def _shows_requests(loop: asyncio.AbstractEventLoop) -> bool:
         is_kept_from_task
         and is_given_to_task
         and is_left_in_order
+        and connection._next_keepalive_close_time >= connection.keepalive_timeout
         and not (connection.writing_paused or is_upgraded(connection))
         and (get.method, get.path, get.version, get.headers['Host']) == ('GET', '/a?b=1', HttpVersion11, 'a')
         and (get.should_close, get.compression, get.upgrade, nothing) == (False, None, False, EMPTY_PAYLOAD)
@@ -244,7 +257,7 @@ def _shows_requests(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _is_released(loop: asyncio.AbstractEventLoop) -> bool:
     connection = _given(loop, UPGRADE)[2]
-    if not connection._upgraded or connection._messages:
+    if not connection._upgraded or connection._messages or connection._parser is None:
         return False
     connection._parser, connection._messages = None, cast(Any, ())
     connection.set_parser(cast(Any, SimpleNamespace(feed_data=lambda data: (False, b''), feed_eof=lambda: None)))

@@ -31,6 +31,7 @@ from webshoes.loops import soon
 from webshoes.transports.body import check_query, parameters, plain_parameters
 from webshoes.transports.heads import Heads
 from webshoes.transports.http_call import HttpCall
+from webshoes.transports.refusals import redirection
 
 GONE = Error(499, 'The client has gone')
 STOPPING = Error(503, 'The server is stopping')
@@ -341,9 +342,7 @@ class Http:
         self, exc: BaseException, match: Match | None, request: web.BaseRequest, asking: Asking
     ) -> web.StreamResponse:
         if isinstance(exc, web.HTTPException) and exc.status < 400:
-            exc.headers['Server'] = HEADERS['Server']
-            self._readable(asking, exc)
-            raise exc
+            return redirection(exc)
         if exc is request.content.exception() and not isinstance(exc, Error):  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
         elif _is_cancelled(exc) or (isinstance(exc, ConnectionError) and _is_gone(request)):

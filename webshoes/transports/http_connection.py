@@ -29,7 +29,7 @@ from webshoes.transports.compat import (
     release,
 )
 from webshoes.transports.half_closed import Probe
-from webshoes.transports.refusals import raw, refused
+from webshoes.transports.refusals import NO_REQUEST, raw, refused
 from webshoes.transports.request import Request, peer_address
 from webshoes.transports.upgraded import Upgraded
 
@@ -115,7 +115,7 @@ class HttpConnection(web.RequestHandler):
         '_delivered',
         '_done',
         '_frames',
-        '_idle_since',
+        '_idle_until',
         '_known',
         '_on_gone',
         '_probe',
@@ -143,7 +143,7 @@ class HttpConnection(web.RequestHandler):
         self._client_end: asyncio.Future[None] | None = None  # which is awaited after the last answer
         self._on_gone: Callable[[], object] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
-        self._idle_since = server.loop.time()
+        self._idle_until = server.loop.time() + server.meter.limits.keepalive_timeout  # when aiohttp closes it
         if HAS_HTTP_LANE and self._rate is None:
             HttpLane(self, self._take_requests)
         self.received = 0  # bytes
@@ -255,7 +255,7 @@ class HttpConnection(web.RequestHandler):
                 is_deferred = self._server.turn.defer(self)
             self._answers.append(answer)
         self._server.heads.pop(self, None)
-        self._idle_since = self._server.loop.time()
+        self._idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
         if not is_deferred:
             self.flush()
         return []
@@ -327,7 +327,7 @@ class HttpConnection(web.RequestHandler):
         if self._probe is not None:
             self._probe.stop()
             self._probe = None
-        self._idle_since = self._server.loop.time()
+        self._idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
         self._server.bodies.pop(self, None)
 
     @property
@@ -349,7 +349,7 @@ class HttpConnection(web.RequestHandler):
         """End it now; aiohttp does so where nothing came for long after the last request."""
         is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
         is_idle = not is_ending and self._request is None
-        if is_idle and self._server.loop.time() - self._idle_since >= self.keepalive_timeout:
+        if is_idle and self._server.loop.time() >= self._idle_until:
             self.meter.met('keepalive_timeout')
         super().force_close()
 
@@ -443,7 +443,7 @@ class HttpConnection(web.RequestHandler):
             return Error(431, f'The path with its query, or a header, is longer than {limit} bytes')
         if 'Too many headers' in str(exc):
             return Error(431, 'The request has too many headers')
-        return Error(400, 'Not an HTTP request')
+        return Error(400, NO_REQUEST)
 
     async def linger(self) -> None:
         """Throw away what the client still sends, for a moment, so that it can read the answer.

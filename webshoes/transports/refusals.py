@@ -1,4 +1,4 @@
-"""Errors as answers of HTTP."""
+"""Errors and redirects as answers of HTTP."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from http import HTTPStatus
 from aiohttp import web
 
 from webshoes.core import codec
-from webshoes.core.errors import Error
-from webshoes.headers import JSON
+from webshoes.core.errors import HTTP_ERRORS, Error
+from webshoes.headers import HEADERS, JSON
+
+NO_REQUEST = 'Not an HTTP request'
+HTTP_ERRORS.append(web.HTTPException)
 
 
 def answer(error: Error, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -21,6 +24,15 @@ def refused(error: Error) -> web.Response:
     """An error that ends its connection."""
     response = answer(error)
     response.force_close()
+    return response
+
+
+def redirection(exc: web.HTTPException) -> web.Response:
+    """A redirect as an answer. In aiohttp 3 the exception is one, in aiohttp 4 it is not."""
+    response = web.Response(status=exc.status, reason=exc.reason, text=exc.text, headers=exc.headers)
+    response.headers['Server'] = HEADERS['Server']
+    for cookie in exc.cookies.values():
+        response.headers.add('Set-Cookie', cookie.OutputString())
     return response
 
 

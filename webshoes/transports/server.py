@@ -16,9 +16,9 @@ from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
 from webshoes.outlet import Stalls, end, waiting_in
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
-from webshoes.transports.compat import MAKES_REQUESTS
+from webshoes.transports.compat import MAKES_REQUESTS, close_idle
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
-from webshoes.transports.refusals import answer, refused
+from webshoes.transports.refusals import NO_REQUEST, answer, refused
 from webshoes.transports.request import Request, adopted
 from webshoes.transports.writer import Writer
 
@@ -202,6 +202,8 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
             return refused(Error(503, 'The server is stopping'))
+        if not request.raw_path.isascii():  # which only aiohttp's parser in Python lets through (RFC 9112 section 3.2)
+            return refused(Error(400, NO_REQUEST))
         protocol = cast(HttpConnection, request.protocol)
         headers = request.headers
         try:
@@ -241,7 +243,7 @@ class Server:
         eighth = min(CLOSING, self._limits.stop_timeout / 8)
         await asyncio.gather(*(face.close(2 * eighth) for face in faces))
         self._server.stop_watching()
-        self._server.pre_shutdown()
+        close_idle(self._server)
         await self._server.shutdown(eighth / 2)  # aiohttp takes twice this: for the handlers, and for their tasks
         await self._end_connections(eighth)
 
