@@ -403,6 +403,27 @@ def test_answers_to_clients_that_send_no_more(serve: Serve, tmp_path: Any, loop:
         assert received.endswith(b'{"n":"9"}')
 
 
+def test_an_answer_written_in_pieces(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same where aiohttp writes head and body as two, as it does from Python 3.12.9 on."""
+    monkeypatch.setattr('aiohttp.http_writer.SKIP_WRITELINES', False, raising=False)
+    let_go = threading.Event()
+
+    @ws.threaded
+    def large(ctx: ws.Context, q: Bag) -> bytes:
+        let_go.wait(TIMEOUT)
+        return b'y' * 5000
+
+    wsa = serve({'large': large})
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/large'))
+        connection.shutdown(socket.SHUT_WR)
+        assert read(connection, 1) == b'H'
+        let_go.set()
+        received = read_all(connection)
+    assert received.startswith(b'TTP/1.1 200 OK\r\n')
+    assert received.endswith(b'\r\n\r\n' + b'y' * 5000)
+
+
 @pytest.mark.parametrize('loop', LOOPS)
 def test_quick_answers_to_clients_that_send_no_more(serve: Serve, loop: str) -> None:
     """What is answered at once is answered before the connection is closed."""

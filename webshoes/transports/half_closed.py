@@ -58,7 +58,7 @@ class Probe:
         self._connection.transport = self._transport
         self._transport.write(bytes(data)[self._sent :])
 
-    def writelines(self, chunks: Iterable[bytes]) -> None:  # pragma: no cover  # aiohttp uses it from Python 3.12.9 on
+    def writelines(self, chunks: Iterable[bytes]) -> None:
         """Write the answer, without the bytes that were sent."""
         self.write(b''.join(chunks))
 
