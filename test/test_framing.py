@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import socket
@@ -20,7 +19,7 @@ from webshoes.transports.content import Content
 from webshoes.transports.disk import OpenFile
 
 from .conftest import Serve
-from .faces import dial
+from .faces import dial, run_apart
 from .test_tls import Certificates, certificates
 
 __all__ = ['certificates']  # a fixture
@@ -136,7 +135,7 @@ def test_content_that_cannot_be_read(tmp_path: Path) -> None:
     """Content ends where the file cannot be read any more."""
     unreadable = OpenFile(os.open(tmp_path, os.O_RDONLY))
     content = Content(unreadable, SIZE, 'text/plain', '', Validators('"a"'), False)
-    assert asyncio.run(content.read(0, 10)) == b''
+    assert run_apart(content.read(0, 10)) == b''
 
 
 async def short(ctx: ws.Context, q: Any) -> web.StreamResponse:
