@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +15,7 @@ import requests
 import webshoes as ws
 
 from .conftest import TIMEOUT, OpenPeer, Serve, exchange
-from .faces import dial, frame, read_head, until, upgrade
+from .faces import dial, frame, read_head, read_message, until, upgrade
 
 
 class LapseError(Exception):
@@ -214,3 +215,164 @@ def test_an_error_that_is_raised_again_and_again(serve: Serve) -> None:
     for _ in range(3):
         assert requests.get(f'{wsa.url}/cmd/refuse', timeout=TIMEOUT).json()['error'] == 'No such cell'
     assert (refusal.__traceback__, refusal.__context__) == (None, None)
+
+
+# --- functions that cancel the task they run in, or say so ---
+
+
+def cancel(*args: Any) -> str:
+    task = asyncio.current_task()
+    if task is not None:  # there is none on the fast lanes
+        task.cancel()
+    return 'done'
+
+
+async def cancel_and_wait(*args: Any) -> None:
+    cancel()
+    await asyncio.sleep(0)
+
+
+async def cancel_and_return(*args: Any) -> str:
+    return cancel()
+
+
+async def cancel_and_recover(*args: Any) -> str:
+    for _ in range(2):
+        try:
+            await cancel_and_wait()
+        except asyncio.CancelledError:
+            continue
+    return 'done'
+
+
+async def say_cancelled(*args: Any) -> None:
+    raise asyncio.CancelledError
+
+
+@ws.threaded
+def say_cancelled_in_thread(*args: Any) -> None:
+    raise asyncio.CancelledError
+
+
+CANCELLERS: dict[str, tuple[Callable[..., Any], bool]] = {  # and whether it fails
+    'cancel': (cancel, False),
+    'cancel and wait': (cancel_and_wait, True),
+    'cancel and return': (cancel_and_return, False),
+    'cancel and recover': (cancel_and_recover, False),
+    'say so': (say_cancelled, True),
+    'say so in a thread': (say_cancelled_in_thread, True),
+}
+canceller = pytest.mark.parametrize(('fn', 'fails'), CANCELLERS.values(), ids=CANCELLERS)
+
+
+def cancelled(caplog: pytest.LogCaptureFixture) -> int:
+    """How many failures were logged, all of them `CancelledError`."""
+    assert {type(exc) for exc in failures(caplog)} <= {asyncio.CancelledError}
+    return len(failures(caplog))
+
+
+@canceller
+@on_loop
+def test_handlers_that_cancel_over_http(
+    serve: Serve, caplog: pytest.LogCaptureFixture, loop: str, fn: Callable[..., Any], fails: bool
+) -> None:
+    """A request whose handler cancels its own task is answered, and so are those that follow on its connection."""
+    wsa = serve({'f': fn, 'later': lambda ctx, q: asyncio.sleep(0, 'later')}, loop=loop)
+    request = b'GET /cmd/%b HTTP/1.1\r\nHost: localhost\r\n%b\r\n'
+    paths = [b'f', b'later', b'f/more', b'f?a=%20', b'later']
+    last = request % (b'later', b'Connection: close\r\n')
+    told = exchange(wsa, b''.join(request % (path, b'') for path in paths) + last)
+    codes = [int(code) for code in re.findall(rb'HTTP/1.1 (\d+)', told)]
+    code = 500 if fails else 200
+    assert codes == [code, 200, code, code, 200, 200]
+    assert cancelled(caplog) == 3 * fails
+
+
+@canceller
+@on_loop
+@on_lane
+def test_handlers_that_cancel_over_websocket(
+    serve: Serve,
+    open_peer: OpenPeer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_fast: bool,
+    loop: str,
+    fn: Callable[..., Any],
+    fails: bool,
+) -> None:
+    """A call whose handler cancels its own task is answered, and so are those that follow on its connection."""
+    monkeypatch.setattr('webshoes.transports.websocket.HAS_WEBSOCKET_LANE', is_fast)
+    peer = open_peer(serve({'f': fn, 'later': lambda ctx, q: asyncio.sleep(0, 'later')}, loop=loop))
+    for message in ({'cmd': 'cmd/f', 'q': {}, 'tid': 1}, {'cmd': 'cmd/f', 'q': {}}, {'cmd': 'cmd/f/more'}):
+        answer = peer.ask(message)
+        assert answer.get('code', answer.get('r')) == (500 if fails else 'done')
+        assert peer.ask({'cmd': 'cmd/later'})['r'] == 'later'
+    assert cancelled(caplog) == 3 * fails
+
+
+@canceller
+@on_loop
+@pytest.mark.parametrize('moment', ['connect', 'subscribe', 'unsubscribe', 'disconnect'])
+def test_hooks_that_cancel(
+    serve: Serve,
+    open_peer: OpenPeer,
+    caplog: pytest.LogCaptureFixture,
+    loop: str,
+    fn: Callable[..., Any],
+    fails: bool,
+    moment: Any,
+) -> None:
+    """A hook that cancels its own task drops no connection; to do so is a failure like any other."""
+    wsa = serve({'later': lambda ctx, q: asyncio.sleep(0, 'later')}, loop=loop)
+    wsa.on(moment)(fn)
+    peer = open_peer(wsa)
+    assert peer.ask({'cmd': 'cmd/later'})['r'] == 'later'
+    assert peer.ask({'evt': 'heat', 'tid': 1}).get('code') == (500 if fails and moment == 'subscribe' else None)
+    peer.connection.close()
+    until(lambda: not wsa.connections)
+    until(lambda: cancelled(caplog) == fails)
+
+
+@canceller
+@on_loop
+def test_logins_that_cancel(
+    serve: Serve, caplog: pytest.LogCaptureFixture, loop: str, fn: Callable[..., Any], fails: bool
+) -> None:
+    """A login that cancels its own task is a login, or fails."""
+    wsa = serve({'f': lambda ctx, q: asyncio.sleep(0, 'later')}, auth=fn, loop=loop)
+    with requests.Session() as session:
+        for _ in range(2):
+            assert session.get(f'{wsa.url}/cmd/f', timeout=TIMEOUT).status_code == (500 if fails else 200)
+    with dial(wsa.port) as connection:
+        connection.sendall(upgrade())
+        assert read_head(connection).startswith('HTTP/1.1 500' if fails else 'HTTP/1.1 101')
+        connection.sendall(frame({'cmd': 'cmd/f'}))
+        with connection.makefile('rb') as stream:
+            assert fails or read_message(stream)['r'] == 'later'
+    assert cancelled(caplog) == 3 * fails
+
+
+@on_loop
+def test_handlers_that_are_cancelled_as_the_server_stops(
+    serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, loop: str
+) -> None:
+    """A handler that still runs when the server stops is cancelled, which is no failure."""
+    began: list[Any] = []
+
+    async def for_ever(ctx: ws.Context, q: Any) -> None:
+        began.append(ctx)
+        await asyncio.get_running_loop().create_future()
+
+    wsa = serve({'f': for_ever}, loop=loop, limits=ws.Limits(stop_timeout=0.2))
+    gone, peer = open_peer(wsa), open_peer(wsa)
+    for each in gone, peer:
+        each.send({'cmd': 'cmd/f'})
+    with dial(wsa.port) as connection:
+        connection.sendall(b'GET /cmd/f HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        until(lambda: len(began) == 3)
+        gone.connection.close()
+        until(lambda: len(wsa.connections) == 1)
+        wsa.stop()
+        assert peer.receive()['code'] == 503
+    assert failures(caplog) == []

@@ -46,8 +46,8 @@ class WebShoesApp:
             Unix domain socket.
         port: the port; 0 picks a free one, which `port` tells once the server listens. A Unix domain socket has none.
         opts: the application's own bag, handed to handlers as `ctx.opts`. Two keys mean something to the server:
-            `verbose` (log everything to stderr, except what log handlers of the application show there or on stdout) and
-            `max_ws_msg_size` (bytes, over `limits`).
+            `verbose` (log everything to stderr, except what log handlers of the application show there or on stdout),
+            and `max_ws_msg_size` (bytes, over `limits`).
         origins: the origins whose pages may call, subscribe and read, beside the server's own: `'https://example.com'`,
             `'null'` for pages from files, `'*'` for all.
         hosts: the host names under which the server may be asked, beside those of this machine. `None`: bound to

@@ -13,7 +13,7 @@ from webshoes.core.errors import Error, is_answer
 from webshoes.core.handler import Function, Handler
 from webshoes.core.meter import Meter
 from webshoes.log import Journal
-from webshoes.loops import in_time
+from webshoes.loops import in_time, uncancel
 
 REMEMBERED = 1000  # hosts that need not be looked at again
 PREFLIGHT_AGE = '600'  # seconds in which a browser need not ask again
@@ -169,9 +169,13 @@ class Guard:
             user = ask(self._auth)
             if is_pending(user):
                 user = await in_time(user, self._meter, 'auth_timeout', TOO_SLOW)
+            if not self._dispatcher.is_ending:
+                await uncancel()  # what `auth` has done to the task is not to end what follows
             if user is None or user is False:
                 raise REFUSED
-        except Exception as exc:
+        except BaseException as exc:
+            if self._dispatcher.is_end(exc):
+                raise
             if not is_answer(exc):
                 raise self._dispatcher.error(exc, self._auth.name) from None
             known: Any = exc  # an Error, or an HTTPException of aiohttp

@@ -86,6 +86,16 @@ async def in_time(result: Awaitable[Any], meter: Meter, limit: str, past: Error)
         raise past from None
 
 
+async def uncancel() -> None:
+    """Undo that the current task was cancelled, as by a handler that it has called."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # where it is raised, if it was not yet
+        while task.uncancel():
+            pass
+
+
 async def followed_by(work: Awaitable[T], last: Callable[[], object]) -> T:
     """Await some work, and call `last` when it is done or has failed.
 

@@ -129,7 +129,7 @@ class Run:
         self._fanout = fanout
         parts.store.wake = fanout.request
         fanout.flush()  # what was triggered while there was no loop
-        return partial(self._close, server)
+        return partial(self._close, server, dispatcher)
 
     def _slow(self, name: str, seconds: float) -> None:
         self._parts.meter.met('slow_handler')
@@ -143,14 +143,16 @@ class Run:
     def _scope(self, req: Any, conn: MakesConnection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)
 
-    async def _close(self, server: Server) -> None:
+    async def _close(self, server: Server, dispatcher: Dispatcher) -> None:
         try:
-            await server.close(self._push_the_last)
+            await server.close(partial(self._begin_to_end, dispatcher))
         finally:
             self.end()
             log.debug('stopped')
 
-    def _push_the_last(self) -> None:
+    def _begin_to_end(self, dispatcher: Dispatcher) -> None:
+        """Push the last versions. From here on what still runs is cancelled."""
+        dispatcher.is_ending = True
         if self._fanout is not None:  # a run that was given up leaves the changes to the one after it
             self._fanout.finish()
 

@@ -288,6 +288,7 @@ class Calls:
         try:
             reply = self._reply(call.rep, await result, call.tid)
         except BaseException as exc:  # a cancelled call is answered already, and goes no further than this
+            call.answered |= self._on.dispatcher.is_end(exc)
             is_end = call.answered and not isinstance(exc, Exception)  # what else it raises is a failure to be logged
             reply = b'' if is_end else self._error(call.function, exc, call.tid)
         self._finish(call, reply)

@@ -27,6 +27,7 @@ class Dispatcher:
     Attributes:
         clock: as given.
         slow: as given, never being infinity.
+        is_ending: whether the server cancels what still runs, because it stops.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Dispatcher:
         self._on_failure = on_failure
         self._on_slow = on_slow
         self.slow = float('inf') if slow is None else slow
+        self.is_ending = False
         self._left_out: deque[tuple[float, float]] = deque(maxlen=1000)  # when a time ended, and how long it was
 
     def call(self, match: Match, ctx: Context, values: dict[str, Any], texts: Texts) -> Any:
@@ -100,6 +102,13 @@ class Dispatcher:
     def error(self, exc: BaseException, where: str) -> Error:
         """What the client reads of an exception; what it must not read is told to `on_failure`."""
         return from_exception(exc, lambda failure: self._on_failure(failure, where))
+
+    def is_end(self, exc: BaseException) -> bool:
+        """Whether an exception ends the work of the server, and is no failure of the program's.
+
+        Another `CancelledError` is one: a function of the program has raised it, or cancelled the task that it runs in.
+        """
+        return isinstance(exc, GeneratorExit) or (self.is_ending and not isinstance(exc, Exception))
 
     def failed(self, exc: BaseException, where: str) -> None:
         """Tell of an exception that has no client who could be told."""

@@ -85,5 +85,7 @@ class Teller(Struct, frozen=True):
     async def _end(self, function: Function, pending: Any) -> None:
         try:
             await pending
-        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+        except BaseException as exc:
+            if self.dispatcher.is_end(exc):
+                raise
             self.dispatcher.failed(exc, function.name)

@@ -345,8 +345,10 @@ class Http:
             return redirection(exc)
         if exc is request.content.exception() and not isinstance(exc, Error):  # it came of the handler's own reading
             exc = Error(400, 'The body cannot be read: it is not what it says, or it broke off')
-        elif _is_cancelled(exc) or (isinstance(exc, ConnectionError) and _is_gone(request)):
-            raise exc  # the server stops, and has waited long enough; or nobody is there to be answered
+        elif self._dispatcher.is_end(exc):
+            raise exc
+        elif isinstance(exc, (ConnectionError, asyncio.CancelledError)) and _is_gone(request):
+            raise exc  # nobody is there to be answered
         error = self._dispatcher.error(exc, match.where if match is not None else 'webshoes')
         response = web.Response(status=error.code, body=codec.error(error), headers=JSON)
         if error.code == 401 and 'WWW-Authenticate' not in response.headers:
@@ -385,12 +387,6 @@ def _allow(target: Handler | Folder | None) -> str:
 def _below(match: Match, path: str) -> str:
     """A path without the prefix of its entry; under `'*'` nothing is taken off."""
     return path[1:] if match.entry.sub == '*' else path[1:].removeprefix(match.entry.sub)
-
-
-def _is_cancelled(exc: BaseException) -> bool:
-    """Whether this very task is being ended; a handler may raise CancelledError of its own."""
-    task = asyncio.current_task()
-    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _is_gone(request: web.BaseRequest) -> bool:

@@ -14,7 +14,7 @@ from webshoes.core import frames
 from webshoes.core.feed import BATCH
 from webshoes.core.services import Services
 from webshoes.core.session import Session
-from webshoes.loops import Turn, soon
+from webshoes.loops import Turn, soon, uncancel
 from webshoes.outlet import HasOutlet, Outlet, Stalls
 from webshoes.transports.lane import SlowLane, open_lane
 
@@ -79,8 +79,14 @@ class Peer:
         open_lane(self._ws, self._take)
         self._open_way()
         try:
-            while await self._answer(await self._ws.receive()):
-                pass
+            is_open = True
+            while is_open:
+                try:
+                    is_open = await self._answer(await self._ws.receive())
+                except asyncio.CancelledError as exc:
+                    if self._on.dispatcher.is_end(exc) or self._is_over:
+                        raise
+                    await uncancel()  # a handler has cancelled the task that it was called in
         finally:
             self.close_lanes()
 

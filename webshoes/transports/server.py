@@ -14,6 +14,7 @@ from webshoes import fork
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
+from webshoes.loops import uncancel
 from webshoes.outlet import Stalls, end, waiting_in
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
 from webshoes.transports.compat import MAKES_REQUESTS, close_idle
@@ -172,6 +173,8 @@ class Server:
         Raises:
             ConnectionError: the client has gone, or cannot get this answer any more; the connection is closed.
         """
+        if not self._stopping:
+            await uncancel()  # what a handler has done to the task is not to drop its connection
         writer = request.writer
         if isinstance(writer, Writer) and writer.has_begun and not response.prepared:
             self._journal.broken_off(request.method, request.path, TWO_ANSWERS)
