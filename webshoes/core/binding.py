@@ -21,16 +21,16 @@ _BOOLS = {'on': 'true', 'off': 'false'}  # beside those that msgspec reads: true
 _SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet)
 
 Bind = Callable[[dict[str, Any], Texts], Any]
-"""Makes the `q` of one call of the values that came and of those among them that came as text."""
+"""Makes the `q` of one call, given all values and those among them that came as text."""
 
 
 def binder(annotation: Any) -> Bind:
-    """How the `q` of a handler is made.
+    """Return the function that makes the `q` of each call of a handler.
 
     Args:
-        annotation: what the handler annotates `q` with: nothing (`None`), `Any` or a `Bag` give a `Params`; any type
-            that `msgspec.convert` knows (Struct, dataclass, TypedDict, dict) is validated and converted. Text becomes
-            numbers and the like; JSON stays strict.
+        annotation: the handler's annotation of `q`. Without one (`None`), with `Any` or a `Bag`, `q` is a `Params`. Any
+            type that `msgspec.convert` knows (Struct, dataclass, TypedDict, dict) is validated and converted: text
+            becomes numbers, dates and so on, and JSON stays strict.
     """
     if annotation in (None, Any) or (isinstance(annotation, type) and issubclass(annotation, Bag)):
         return Params.of
@@ -84,7 +84,7 @@ class _Field:
 
 
 def _fields(annotation: Any) -> dict[str, _Field]:
-    """The fields of a typed `q`, by the name under which they are sent."""
+    """Return the fields of a typed `q`, by the name under which they are sent."""
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return {
             found.encode_name: _Field(found.type, not found.required) for found in msgspec.structs.fields(annotation)
@@ -113,7 +113,7 @@ def _field(hint: Any, is_optional: bool) -> _Field:
 
 
 def _kinds(hint: Any) -> list[Any]:
-    """The types that a type is one of, without what is only around them."""
+    """Return the members of a union, without `Annotated` and aliases; of another type, itself."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _kinds(hint.__origin__)
@@ -139,7 +139,7 @@ def _convert(value: Any, kind: Any, *, strict: bool, name: str = '') -> Any:
 
 
 def _sentence(message: str, name: str) -> str:
-    """msgspec's message, the place in it told as a parameter's name."""
+    """Return msgspec's message with the name of the parameter in place of a JSON path."""
     text, _, path = message.partition(' - at `')
     if found := re.fullmatch('Object (missing required|contains unknown) field `(.*)`', text):
         kind = 'Missing' if found[1] == 'missing required' else 'Unknown'

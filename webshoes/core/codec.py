@@ -199,7 +199,7 @@ def encode_sorted(value: Any) -> bytes:
 
 
 def error(exc: Error, tid: Any = None) -> bytes:
-    """An error: `{"error": "...", "code": 404, "tid": "x"}`."""
+    """Return the message of an error: `{"error": "...", "code": 404, "tid": "x"}`."""
     frame = {'error': exc.message, 'code': exc.code}
     if tid is not None:
         frame['tid'] = tid

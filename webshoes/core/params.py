@@ -17,7 +17,7 @@ NOTHING: Any = msgspec.UNSET  # in place of a default that is not given
 
 
 class Missing:
-    """What a `Params` gives for a key that the client did not send.
+    """Placeholder for a parameter that the client did not send.
 
     It is falsy, equals `None` and nothing else, may be walked deeper (`q.a.b.c`) and assigned to. Code that needs its
     value, for a comparison of order too, gets error 400, which names it. (propertybag's own placeholder may be iterated
@@ -60,7 +60,7 @@ class Missing:
     def get(
         self, ks: Any, defval: Any = NOTHING, sep: str | None = None, cast: Callable[[Any], Any] | None = None
     ) -> Any:
-        """As `Params.get`, of a bag that was not sent."""
+        """Return what `Params.get` would return for an empty bag here."""
         return _default(Missing(self.__bag, (*self.__path, *_steps(ks, sep))), defval, cast)
 
     def __repr__(self) -> str:
@@ -86,28 +86,28 @@ class Missing:
 
 
 def missing_name(missing: Missing) -> str:
-    """The dotted name of a missing parameter, as the client would have to send it."""
+    """Return the dotted name of a missing parameter, as the client would have to send it."""
     bag, path = missing._Missing__bag, missing._Missing__path
     return dotted(*bag.__dict__['prefix'], *path)
 
 
 def missing_error(missing: Missing) -> Error:
-    """Error 400 that names a missing parameter."""
+    """Return error 400, which names a missing parameter."""
     return Error(400, f"Missing parameter '{missing_name(missing)}'")
 
 
 def dotted(*steps: Any) -> str:
-    """Return the name of a parameter in others."""
+    """Return the keys that lead to a parameter as one name: `a.b`."""
     return '.'.join(map(str, steps))
 
 
 def _steps(ks: Any, sep: str | None) -> Sequence[Any]:
-    """The keys of a path."""
+    """Return the keys of a path."""
     return ks.split(sep or '.') if isinstance(ks, str) else (ks,)
 
 
 def _default(missing: Missing, defval: Any, cast: Callable[[Any], Any] | None) -> Any:
-    """What `get` gives for a parameter that was not sent.
+    """Return what `get` gives for a parameter that was not sent.
 
     Raises:
         Error: 400, it was asked for as what `cast` makes of it, and there is no default.
@@ -135,7 +135,7 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
 
     @staticmethod
     def of(values: dict[str, Any], texts: Texts | None = None, prefix: tuple[Any, ...] = ()) -> Params:
-        """A bag over this very dict, made without Bag's constructor, which costs five times as much.
+        """Return a bag over this dict, without a copy and without Bag's constructor, which takes five times as long.
 
         Which of the values came as text does not matter to it.
         """
@@ -204,12 +204,12 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
             raise Error(400, f"Parameter '{name}' is not a valid {kind}") from None
 
     def bag(self, ks: Any, defval: Any = NOTHING, sep: str | None = None) -> Any:
-        """As `get`, a dict as a bag that shares its content."""
+        """Return what `get` returns, a dict as a bag that shares its content."""
         value = self.get(ks, defval, sep)
         return Params.of(value, None, (*self.__dict__['prefix'], ks)) if type(value) is dict else value
 
     def copy(self, deep: bool = False) -> Params:
-        """A bag of its own; nested values are shared unless `deep`."""
+        """Return a copy; nested values are shared unless `deep`."""
         return Params.of(super().copy(deep).as_dict(), None, self.__dict__['prefix'])
 
     def __copy__(self) -> Params:
@@ -225,7 +225,7 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
 
 
 def contents(params: Params) -> dict[str, Any]:
-    """The very dict that a bag is over."""
+    """Return the dict that holds the values of a bag, not a copy."""
     values: Any = _look(params, '_')
     found: dict[str, Any] = values if type(values) is dict else _attributes(params)['pb']
     return found
