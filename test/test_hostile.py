@@ -53,6 +53,63 @@ def test_json_that_is_none(serve: Serve, open_peer: OpenPeer, data: bytes) -> No
     assert is_quiet(peer)
 
 
+FORM, PARTS = 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=X'
+PART = b'--X\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n--X--\r\n'
+HALF = b'\xed\xa0\xbd'  # of an emoji
+HALVES: dict[str, tuple[str, str | None, bytes]] = {  # the target, and the type of a body and the body
+    'a path': ('/cmd/thing/%ED%A0%BD', None, b''),
+    'the rest of a path': ('/cmd/echo/%ed%a0%bd', None, b''),
+    'a query': ('/cmd/echo?s=%ED%A0%BD', None, b''),
+    'a key of a query': ('/cmd/echo?%ED%B8%80=1', None, b''),
+    'a query beside a body': ('/cmd/echo?s=%ED%A0%BD', 'application/json', b'{}'),
+    'an event': ('/cmd?evt=%ED%A0%BD', None, b''),
+    'a place': ('/cmd?evt=heat&since=%ED%A0%BD:1', None, b''),
+    'JSON': ('/cmd/echo', 'application/json', rb'{"s": "\ud83d"}'),
+    'a key of JSON': ('/cmd/echo', 'application/json', rb'{"\ude00": 1}'),
+    'JSON in bytes': ('/cmd/echo', 'application/json', b'{"s": "%b"}' % HALF),
+    'a form': ('/cmd/echo', FORM, b's=%ED%A0%BD'),
+    'a key of a form': ('/cmd/echo', FORM, b'%ED%A0%BD=1'),
+    'a form in bytes': ('/cmd/echo', FORM, b's=' + HALF),
+    'a part': ('/cmd/echo', PARTS, PART % (b'name="s"', HALF)),
+    'a name': ('/cmd/echo', PARTS, PART % (b'name="%b"' % HALF, b'a')),
+    'a file name': ('/cmd/echo', PARTS, PART % (b'name="f"; filename="%b"' % HALF, b'a')),
+}
+
+
+@pytest.mark.parametrize(('target', 'kind', 'body'), HALVES.values(), ids=HALVES)
+def test_half_of_an_emoji(serve: Serve, target: str, kind: str | None, body: bytes) -> None:
+    """A text that UTF-8 cannot have is 400 wherever it comes, at first and later, and no handler gets it."""
+    seen: list[Any] = []
+
+    def take(ctx: ws.Context, q: Any) -> None:
+        seen.append(q)
+
+    wsa = serve({'echo': take, 'thing/{id}': take})
+    headers = {} if kind is None else {'Content-Type': kind}
+    with requests.Session() as session:
+        for _ in range(3):
+            request = requests.Request('GET' if kind is None else 'POST', wsa.url, headers, data=body).prepare()
+            request.url = wsa.url + target
+            response = session.send(request, timeout=TIMEOUT)
+            assert (response.status_code, response.json()['code']) == (400, 400)
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ('kind', 'body', 'text'),
+    [
+        (FORM, b's=%C3%A9+%F0%9F%98%80+%ED%9F%BF', '\xe9 \U0001f600 \ud7ff'),
+        (f'{FORM}; charset=iso-8859-1', b's=%E9+%ED%A0', '\xe9 \xed\xa0'),
+        (f'{FORM}; charset=windows-1252', b's=%80+\xc1', '\u20ac \xc1'),
+    ],
+)
+def test_text_of_a_form(serve: Serve, kind: str, body: bytes, text: str) -> None:
+    """What is text in the charset of a form is taken as such."""
+    wsa = serve({'echo': echo})
+    response = requests.post(f'{wsa.url}/cmd/echo', data=body, headers={'Content-Type': kind}, timeout=TIMEOUT)
+    assert response.json() == {'s': text}
+
+
 @pytest.mark.parametrize('key', ['__proto__', '_', '__class__', '__dict__', 'as_dict', 'get', 'exists', 'items', ''])
 def test_odd_keys(serve: Serve, open_peer: OpenPeer, key: str) -> None:
     """A key that means something elsewhere is a key, and harms no call after it."""
