@@ -175,16 +175,12 @@ class Server:
         """
         if not self._stopping:
             await uncancel()  # what a handler has done to the task is not to drop its connection
-        writer = request.writer
-        if isinstance(writer, Writer) and writer.has_begun and not response.prepared:
+        writer = request.writer if isinstance(request.writer, Writer) else None
+        if writer is not None and writer.has_begun and not response.prepared:
             self._journal.broken_off(request.method, request.path, TWO_ANSWERS)
             raise ConnectionResetError(TWO_ANSWERS)
-        if isinstance(writer, Writer):
-            is_counted = not isinstance(
-                response, web.FileResponse
-            )  # the kernel may write it, and does not tell how much
-        else:
-            is_counted = isinstance(response, web.Response)  # aiohttp counts no streams
+        # aiohttp may have the kernel write a file, which does not tell how much; and its own writer counts no streams.
+        is_counted = not isinstance(response, web.FileResponse) if writer else isinstance(response, web.Response)
         if not is_counted:
             response.force_close()
         try:
@@ -195,12 +191,12 @@ class Server:
                 raise
             self._journal.failure(exc, f'{request.method} {request.path}')
             raise ConnectionResetError('the body of an answer failed') from exc
-        owed = writer.owed if isinstance(writer, Writer) else 0
+        owed = writer.owed if writer is not None else 0
         if owed != 0:
             response.force_close()
-            if owed and is_counted:
-                why = f'it ended {owed} bytes before its Content-Length, {TOO_SHORT}'
-                self._journal.broken_off(request.method, request.path, why)
+        if owed and is_counted:
+            why = f'it ended {owed} bytes before its Content-Length, {TOO_SHORT}'
+            self._journal.broken_off(request.method, request.path, why)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
