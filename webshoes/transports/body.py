@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from webshoes.transports.compat import HttpProcessingError
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 PLAIN = re.compile(r"[A-Za-z0-9_.~&=,:/@!$'()*;?-]*").fullmatch  # a query in which nothing is escaped
+HALF = re.compile(rb'\xed[\xa0-\xbf][\x80-\xbf]?').search  # of a surrogate pair, as UTF-8 would have it
 
 
 Parameters = tuple[dict[str, Any], dict[str, list[Any]]]
@@ -24,22 +26,45 @@ Parameters = tuple[dict[str, Any], dict[str, list[Any]]]
 
 
 def check_query(request: web.BaseRequest, meter: Meter) -> None:
-    """Refuse a query of too many fields.
+    """Refuse a query of too many fields, or one with half of a surrogate pair.
 
     Raises:
-        Error: 413.
+        Error: 400, 413.
     """
     if request.query_string and meter.over('max_fields', request.query_string.count('&') + 1):
         raise Error(413, f'A query has at most {meter.limits.max_fields} fields')
+    _check_escapes(_bytes(request.raw_path.partition('?')[2]), 'The query')
+
+
+def _bytes(text: str) -> bytes:
+    """Return what was sent of the head of a request."""
+    return text.encode(errors='surrogateescape')
+
+
+def _check_escapes(text: bytes, what: str) -> None:
+    """Refuse escaped halves of surrogate pairs, which UTF-8 does not have (RFC 3629 section 3).
+
+    Args:
+        text: the text with its escapes (RFC 3986 section 2.1).
+        what: what it is, for the error.
+
+    Raises:
+        Error: 400, it has one.
+    """
+    if b'%' in text and (half := HALF(unquote_to_bytes(text))) is not None:
+        found = ''.join(f'%{byte:02X}' for byte in half[0])
+        raise Error(400, f'{what} is not UTF-8: {found} is half of a surrogate pair, as of an emoji cut in two')
 
 
 async def parameters(request: web.BaseRequest, meter: Meter) -> Parameters:
     """The parameters of a request: the query's, and over them the body's.
 
     Raises:
-        Error: 400, the body is not what it says; 408, it did not come; 413, it has too many fields.
-        web.HTTPRequestEntityTooLarge: it is too large.
+        Error: 400, the path, the query or the body is not what it says; 408, the body did not come; 413, there are too
+            many fields.
+        web.HTTPRequestEntityTooLarge: the body is too large.
     """
+    _check_escapes(_bytes(request.raw_path.partition('?')[0]), 'The path')
     check_query(request, meter)
     texts: dict[str, list[Any]] = {}
     for name in request.query:
@@ -113,6 +138,8 @@ def _object(data: bytes) -> dict[str, Any]:
 async def _form(request: web.BaseRequest) -> dict[str, list[Any]]:
     _check_charset(request.charset)
     form = await _read(request.post)
+    if request.content_type == FORMS[0] and (request.charset or 'utf-8').lower() in ('utf-8', 'utf8'):
+        _check_escapes(await request.read(), 'The form')
     return {name: form.getall(name) for name in form}
 
 
