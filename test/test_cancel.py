@@ -291,6 +291,40 @@ def test_reactions_to_a_client_that_leaves(
     assert [record.message for record in caplog.records] == logged
 
 
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize('end', ['the client leaves', 'the time is over', 'the server stops'])
+def test_an_answer_that_has_begun(serve: Serve, caplog: pytest.LogCaptureFixture, loop: str, end: str) -> None:
+    """A call that is cancelled after its handler began the answer is cut off, which is nobody's failure."""
+    entered, ended = threading.Event(), threading.Event()
+
+    async def stream(ctx: ws.Context, q: Bag) -> Any:
+        try:
+            response = web.StreamResponse()
+            await response.prepare(ctx.req)
+            await response.write(b'one')
+            entered.set()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    limit = 0.3 if end == 'the time is over' else None
+    wsa = serve({'stream': stream}, loop=loop, limits=ws.Limits(handler_timeout=limit, stop_timeout=1.0))
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/stream'))
+        assert entered.wait(TIMEOUT)
+        if end == 'the client leaves':
+            leave(connection, 'reset')
+        elif end == 'the server stops':
+            wsa.stop()
+        if end != 'the client leaves':
+            received = read_all(connection)
+            assert received.startswith(b'HTTP/1.1 200 OK\r\n')
+            assert received.endswith(b'\r\n\r\n3\r\none\r\n')
+        assert ended.wait(TIMEOUT)
+    wsa.stop()
+    assert caplog.records == []
+
+
 def test_a_time_limit_of_a_call_that_is_cancelled(serve: Serve) -> None:
     """A handler that goes on after its client has left is not cancelled again when its time is over, nor counted."""
     seen = Reaction('late')

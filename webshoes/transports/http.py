@@ -85,6 +85,9 @@ class Client(Protocol):
     def when_gone(self, fn: Callable[[], object] | None) -> None:
         """Call a function once the client has gone, at once if it has; `None` takes it back."""
 
+    def hang_up(self) -> None:
+        """Close the connection."""
+
 
 class Done(Struct, frozen=True):
     """A call that was run: where it went, its context, and what it gave or raised."""
@@ -309,6 +312,11 @@ class Http:
             client.when_gone(partial(call.cancel, GONE))
         try:
             return await call.result(pending, partial(self._failed, request, match))
+        except Error:
+            if ctx.is_cancelled and _has_begun(request):
+                client.hang_up()  # the answer that the handler began cannot become an error
+                raise ConnectionResetError('the call was cancelled after its answer had begun') from None
+            raise
         finally:
             client.when_gone(None)
             self._calls.discard(call)
@@ -387,6 +395,11 @@ def _allow(target: Handler | Folder | None) -> str:
 def _below(match: Match, path: str) -> str:
     """A path without the prefix of its entry; under `'*'` nothing is taken off."""
     return path[1:] if match.entry.sub == '*' else path[1:].removeprefix(match.entry.sub)
+
+
+def _has_begun(request: web.BaseRequest) -> bool:
+    """Whether the handler has begun an answer by itself."""
+    return bool(getattr(request.writer, 'has_begun', request.writer.output_size))
 
 
 def _is_gone(request: web.BaseRequest) -> bool:
