@@ -187,6 +187,21 @@ def test_start_while_running_starts_anew(open_peer: OpenPeer) -> None:
         assert len(servers()) == 1
 
 
+@pytest.mark.parametrize('addr', ['127.0.0.1', '', '::'])
+def test_start_while_running_keeps_a_free_port(addr: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A port that was picked for 0 stays while the app starts anew, the log warns of it, and after `stop` it is 0."""
+    with ws.WebShoesApp(addr, 0) as wsa:
+        url = wsa.url
+        assert not caplog.records
+        wsa.start()
+        assert wsa.url == url
+        assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [
+            f'start() of an app that is running: it stops, and starts anew on {url}'
+        ]
+        assert requests.get(url, timeout=TIMEOUT).status_code == 404
+    assert wsa.port == 0
+
+
 def test_start_from_two_threads_at_once(threads: ThreadPoolExecutor) -> None:
     """Two threads that start the same app at once leave one server, which answers."""
     wsa = make()

@@ -49,9 +49,9 @@ wsa = make()
 class Program:
     """A program that runs, its stderr read line by line as the log is written."""
 
-    def __init__(self, *args: str, cwd: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *args: str, cwd: Path, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *args],
+            [*prefix, sys.executable, *args],
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -128,7 +128,7 @@ def get(url: str, path: str = 'cmd/ping') -> str:
 
 def is_clean(log: str) -> bool:
     """Whether a program logged nothing but what a server tells of its life."""
-    return all(re.search(r'DEBUG +(listening on|stopped)', line) for line in log.splitlines())
+    return all(re.search(r'DEBUG +(listening on|stopped)|goes on serving', line) for line in log.splitlines())
 
 
 # --- the last line starts a server ---

@@ -130,7 +130,8 @@ class WebShoesApp:
         self._lifecycle = threading.RLock()
         self._run: Run | None = None
         self._left_port: int | None = None  # of the server, in a process that was forked from the one that runs it
-        fork.add(self)
+        fork.add(self, WebShoesApp._leave)
+        lifetime.prepare()
 
     def __repr__(self) -> str:
         return f'<WebShoesApp {self.url}, {"running" if self._is_running else "stopped"}>'
@@ -304,7 +305,9 @@ class WebShoesApp:
         return self._run is not None and self._run.port is not None
 
     def start(self) -> None:
-        """Serve on a thread of our own; returns when the server listens. While it runs, it starts anew.
+        """Serve on a thread of our own; returns when the server listens.
+
+        An app that is running stops and starts anew, on the same port, and the log warns of it.
 
         Raises:
             OSError: the port is in use, or the address is not ours.
@@ -320,7 +323,9 @@ class WebShoesApp:
                 'this app runs in the process that this one was forked from: make an app of its own to serve here'
             )
         with self._lifecycle:
-            run = Run(self._parts)
+            if self._is_running:
+                log.warning('start() of an app that is running: it stops, and starts anew on %s', self.url)
+            run = Run(self._parts, self.port)  # which a page that is open goes on asking, also where it was a free one
             self._trigger = self._parts.store.trigger  # where it is refused, as the app was made before a fork
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
@@ -357,8 +362,8 @@ class WebShoesApp:
             self._run = None
             run.end()
 
-    def leave(self) -> None:
-        """Let go of the server in a forked child; called by `webshoes.fork` there."""
+    def _leave(self) -> None:
+        """Let go of the server in a forked child."""
         self._registering, self._lifecycle = threading.Lock(), threading.RLock()
         self._parts.store.leave(threading.RLock())
         self._trigger = _refuse_trigger

@@ -15,7 +15,9 @@ import stat
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
+
+Heir = TypeVar('Heir')
 
 DESCRIPTORS = '/dev/fd'  # of this process; on Linux a link to /proc/self/fd
 
@@ -24,14 +26,7 @@ EVERY_ADDRESS = ('0.0.0.0', '::')  # noqa: S104  # nosec B104
 _addresses: dict[object, list[Any]] = {}  # that sockets listen on
 
 
-class Inherits(Protocol):
-    """An object that holds something a child must not use."""
-
-    def leave(self) -> None:
-        """Let go of it; called in the child."""
-
-
-_heirs: weakref.WeakSet[Inherits] = weakref.WeakSet()
+_heirs: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
 def in_child(forget: Callable[[], None]) -> None:
@@ -40,9 +35,9 @@ def in_child(forget: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=forget)
 
 
-def add(heir: Inherits) -> None:
-    """Have an object's `leave` called in each child, as long as the object lives."""
-    _heirs.add(heir)
+def add(heir: Heir, leave: Callable[[Heir], None]) -> None:
+    """Have `leave(heir)` called in each child, as long as the object lives: it lets go of what a child must not use."""
+    _heirs[heir] = leave
 
 
 def note_sockets(owner: object, listening: Iterable[socket.socket]) -> None:
@@ -60,8 +55,8 @@ def _leave_all() -> None:
         with contextlib.suppress(OSError):
             _close_sockets([address for addresses in _addresses.values() for address in addresses])
         _addresses.clear()
-    for heir in list(_heirs):
-        heir.leave()
+    for heir, leave in list(_heirs.items()):
+        leave(heir)
 
 
 def _close_sockets(addresses: list[Any]) -> None:

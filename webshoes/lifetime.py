@@ -1,50 +1,77 @@
 """How servers and the program around them end together.
 
-A program that ends by Ctrl-C, `sys.exit` or any other exception ends, its servers stopped. One whose last line is
-reached with a server running goes on serving until SIGINT or SIGTERM.
+| the main thread | the program |
+|---|---|
+| ends by an exception or `sys.exit` | ends, its servers stopped |
+| reaches its last line after a Ctrl-C or SIGTERM, which it has handled itself | ends, its servers stopped |
+| reaches its last line otherwise | serves on until SIGINT or SIGTERM, and says so on stderr |
+
+Where the program has threads that Python waits for, the servers run until these have ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import dis
+import os
 import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
 from webshoes import fork
+from webshoes.signals import SignalNotes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. A signal that comes in the very moment before a wait begins does not end it: its handler runs when it ends.
 LOOK = 0.5
+# Threads that end when their pools are told to, which happens after `_at_exit`: by the module that knows them.
+POOL_THREADS = (('concurrent.futures.thread', '_threads_queues'), ('concurrent.futures.process', '_threads_wakeups'))
 
 
 class Server(Protocol):
     """What can be running."""
+
+    @property
+    def url(self) -> str:
+        """Where it is found."""
 
     def stop(self) -> None:
         """Stop, within a bounded time."""
 
 
 _running: dict[object, Server] = {}  # by run
-_replaced: dict[signal.Signals, Any] = {}  # handlers that ours stand for
+_replaced: list[tuple[signal.Signals, Any]] = []  # handlers that ours stand for, the oldest first
 _waiting: list[queue.SimpleQueue[int]] = []
 _main: list[FrameType] = []
+_notes = SignalNotes()
+
+
+def prepare() -> None:
+    """Note that the program has an app: from here on signals are noted, if this is the main thread."""
+    if not hasattr(sys, 'ps1') and _notes.arm():
+        atexit.register(_notes.leave)
 
 
 def hold(run: object, server: Server) -> None:
     """Note that a run of a server begins."""
     if not _main:
+        atexit.register(_stop_all)
         # Before the standard pools close, which is before atexit: what is served meanwhile may need them.
         try:
             getattr(threading, '_register_atexit', atexit.register)(_at_exit)
         except RuntimeError:  # the main thread has ended already, and this is another one
             atexit.register(_at_exit)
     _main[:] = _outermost_frame()
+    prepare()
+    if not _running:
+        _notes.clear()
+    _handle_as_first_process()
     _running[run] = server
 
 
@@ -55,50 +82,159 @@ def release(run: object) -> None:
         waiting.put(0)
 
 
-def wait(server: Server | None = None) -> None:
+def watch(loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
+    """Have a loop read the notes of signals, so that there is room for more.
+
+    Returns:
+        What ends that.
+    """
+    number = _notes.fileno()
+    if number < 0:
+        return lambda: None
+    try:
+        loop.add_reader(number, _notes.drain)
+    except NotImplementedError:  # pragma: no cover  # Windows
+        return lambda: None
+    return lambda: loop.remove_reader(number)
+
+
+def wait(server: Server | None = None, is_last: bool = False) -> int:
     """Return on SIGINT or SIGTERM, or when a server (any server) runs no more.
 
     Signals reach the main thread alone; on another one this waits for the server.
+
+    Args:
+        server: the server, `None` for any.
+        is_last: whether the program has ended, so that its own handlers of the signals are called too.
+
+    Returns:
+        The number of the signal, 0 if none came.
+
+    Raises:
+        What a handler of the program's raises.
     """
     # A SimpleQueue may be put to by a signal handler that interrupts it; an Event would deadlock.
     news: queue.SimpleQueue[int] = queue.SimpleQueue()
     _waiting.append(news)
+    before = len(_replaced)
+    came: list[int] = []
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # by nohup, say; or somebody's in C
-                    _replaced[number] = signal.signal(number, lambda received, frame: news.put(received))
-        is_told = False
-        while any(server in (None, running) for running in list(_running.values())) and not is_told:
+                handler = signal.getsignal(number)
+                if handler not in (signal.SIG_IGN, None):  # by nohup, say; or somebody's in C
+                    also = handler if is_last and _is_own(handler) else None
+                    _replaced.append((number, handler))  # first, as another thread may fork
+                    signal.signal(number, _handler(came, news, also))
+        while any(server in (None, running) for running in list(_running.values())) and not came:
             with suppress(queue.Empty):
-                is_told = news.get(timeout=LOOK) != 0
+                news.get(timeout=LOOK)
     finally:
         _waiting.remove(news)
-        _restore()
+        _restore(before)
+    return came[0] if came else 0
 
 
-def _restore() -> None:
-    """Have signals handled as before."""
-    while _replaced:
-        signal.signal(*_replaced.popitem())
+def _handler(came: list[int], news: queue.SimpleQueue[int], also: Any) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        news.put(number)
+        if also is not None:
+            also(number, frame)
+
+    return handle
+
+
+def _is_own(handler: Any) -> bool:
+    """Whether a handler is the program's."""
+    return callable(handler) and handler not in (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN, _exit)
+
+
+def _restore(count: int = 0) -> None:
+    """Have signals handled as when so many handlers were replaced."""
+    while len(_replaced) > count:
+        signal.signal(*_replaced[-1])
+        _replaced.pop()
 
 
 def _leave() -> None:
     """Forget the servers in a forked child, where they do not run, and have its signals handled as it expects."""
     _running.clear()
+    _notes.leave()
     _restore()
 
 
 fork.in_child(_leave)
 
 
+def _handle_as_first_process() -> None:
+    """Have SIGTERM end the program as process 1 of a container, where the kernel ignores it without a handler."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if os.getpid() == 1 and is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        _replaced.append((signal.SIGTERM, signal.SIG_DFL))
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+# --- the end ---
+
+
 def _at_exit() -> None:
+    is_ending = _is_ending()
+    if _running and (not is_ending or _threads()):
+        _say()
+    if is_ending:
+        if not _threads():
+            _stop_all()
+        return
+    told = 0
     try:
-        if _main_returned() and not hasattr(sys, 'ps1'):
-            wait()
+        told = wait(is_last=True)
+    except SystemExit:  # of a handler of the program's; without threads there is nothing to leave
+        if _threads():
+            raise
     finally:
-        for server in list(_running.values()):
-            server.stop()
+        _stop_all()
+    if told and _threads() and not _is_own(signal.getsignal(told)):
+        signal.raise_signal(told)  # or Python would wait for threads that nobody has told to end
+
+
+def _stop_all() -> None:
+    for server in list(_running.values()):
+        server.stop()
+
+
+def _is_ending() -> bool:
+    """Whether the program ends, as against that it goes on serving after its last line."""
+    if hasattr(sys, 'ps1') or not _main_returned():
+        return True
+    if threading.current_thread() is not threading.main_thread():
+        return False  # pragma: no cover  # the hooks of Python's end run in the main thread
+    is_taken = _notes.end()
+    return is_taken or _notes.came(SIGNALS) or _are_blocked()
+
+
+def _are_blocked() -> bool:
+    """Whether the program has blocked the signals, as those do that wait for them with `signal.sigwait`."""
+    ask = getattr(signal, 'pthread_sigmask', None)  # there is none on Windows
+    return ask is not None and not ask(signal.SIG_BLOCK, ()).isdisjoint(SIGNALS)
+
+
+def _say() -> None:
+    """Say on stderr that the program goes on."""
+    urls = ', '.join(dict.fromkeys(server.url for server in list(_running.values())))
+    with suppress(Exception):  # there is no stderr, or it is closed
+        print(f'webshoes: the program goes on serving {urls} until Ctrl-C or SIGTERM', file=sys.stderr, flush=True)
+
+
+def _threads() -> list[threading.Thread]:
+    """The threads that Python waits for before the program ends."""
+    known = [getattr(sys.modules.get(module), name, ()) for module, name in POOL_THREADS]
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    return [thread for thread in others if not (thread.daemon or any(thread in threads for threads in known))]
 
 
 def _outermost_frame() -> list[FrameType]:

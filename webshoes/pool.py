@@ -6,20 +6,45 @@ thread has ended, which is when a script whose last line is `wsa.start()` begins
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import queue
+import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, TypeVarTuple, Unpack
 
 P = ParamSpec('P')
 T = TypeVar('T')
+Args = TypeVarTuple('Args')
 
 # Once the main thread has ended, these give no thread to anybody (gh-113964).
 NO_LATE_THREADS = (3, 12) <= sys.version_info < (3, 12, 3)
+
+
+LOOKUPS = (socket.getaddrinfo, socket.getnameinfo)  # as asyncio's loop calls them
+
+_is_server_work = contextvars.ContextVar('is_server_work', default=False)
+
+
+@contextlib.contextmanager
+def server_work() -> Iterator[None]:
+    """Have what is given to the loop's default executor in here run in the server's own threads."""
+    token = _is_server_work.set(True)
+    try:
+        yield
+    finally:
+        _is_server_work.reset(token)
+
+
+def in_server_thread(fn: Callable[[Unpack[Args]], T], *args: *Args) -> asyncio.Future[T]:
+    """Run `fn(*args)` in one of the server's own threads; called on its loop."""
+    with server_work():
+        return asyncio.get_running_loop().run_in_executor(None, fn, *args)
 
 
 class DaemonPool(ThreadPoolExecutor):
@@ -108,3 +133,31 @@ class DaemonPool(ThreadPoolExecutor):
     def is_member(self, thread: threading.Thread) -> bool:
         """Whether a thread is one of the pool's."""
         return thread in self._members
+
+
+class DefaultPool(DaemonPool):
+    """The default executor of the server's loop: the threads of `asyncio.to_thread`, which handlers may fill.
+
+    Work of the server (`server_work`) and look-ups of names have threads of their own: they do not wait for handlers.
+
+    Args:
+        max_threads, name: as for `DaemonPool`.
+        server: runs the work of the server.
+        lookups: runs look-ups of names; uvloop has its own threads for them.
+    """
+
+    def __init__(self, max_threads: int, name: str, server: DaemonPool, lookups: DaemonPool) -> None:
+        super().__init__(max_threads, name)
+        self._server = server
+        self._lookups = lookups
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in a thread, in the caller's context.
+
+        Raises:
+            RuntimeError: the pool was shut down.
+        """
+        if _is_server_work.get():
+            return self._server.submit(fn, *args, **kwargs)
+        run = self._lookups.submit if fn in LOOKUPS else super().submit
+        return run(fn, *args, **kwargs)

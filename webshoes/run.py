@@ -35,7 +35,7 @@ from webshoes.log import Journal, log
 from webshoes.loops import Turn, spawner
 from webshoes.outlet import Stalls
 from webshoes.paths import read_builtin
-from webshoes.pool import DaemonPool
+from webshoes.pool import DaemonPool, DefaultPool
 from webshoes.thread import Closing, LoopThread
 from webshoes.transports.http import Http
 from webshoes.transports.server import Server
@@ -43,7 +43,9 @@ from webshoes.transports.sse import EventsOverHttp
 from webshoes.transports.static import Static
 from webshoes.transports.websocket import WebSockets
 
-FILE_THREADS = 8
+SERVER_THREADS = 8  # for files
+LOOKUP_THREADS = 4  # for names
+DEFAULT_THREADS = 32  # for `asyncio.to_thread` of handlers; the most that asyncio has
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ class Run:
 
     Args:
         parts: what the app is made of.
+        port: what to listen on, 0 for a free port.
 
     Attributes:
         thread: where it runs.
@@ -80,15 +83,19 @@ class Run:
         connections: the WebSockets and event streams that are open, by id.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, port: int) -> None:
         self._parts = parts
+        self._wanted_port = port
         self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker', partial(parts.meter.met, 'max_threads'))
-        files = DaemonPool(FILE_THREADS, 'webshoes-file')  # handlers that block do not hold up these
-        self.thread = LoopThread(self._open, parts.new_loop, self._pool, files)
-        fork.add(self)
+        server = DaemonPool(SERVER_THREADS, 'webshoes-server')  # handlers that block do not hold up these
+        lookups = DaemonPool(LOOKUP_THREADS, 'webshoes-lookup')
+        default = DefaultPool(DEFAULT_THREADS, 'webshoes-default', server, lookups)
+        self.thread = LoopThread(self._open, parts.new_loop, self._pool, server, lookups, default)
+        fork.add(self, Run.leave)
         self.port: int | None = None
         self.connections: dict[str, Connection] = {}
         self._fanout: Fanout | None = None
+        self._unwatch: Callable[[], object] = lambda: None
         self._dispatcher: Dispatcher | None = None
 
     async def _open(self) -> Closing:
@@ -125,8 +132,9 @@ class Run:
         http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events, parts.encoder)
         websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
         server = Server(http, websockets, parts.meter, stalls, parts.journal)
-        self.port = await server.open(parts.addr, parts.port, parts.tls)
+        self.port = await server.open(parts.addr, self._wanted_port, parts.tls)
         self._fanout = fanout
+        self._unwatch = lifetime.watch(loop)
         parts.store.wake = fanout.request
         fanout.flush()  # what was triggered while there was no loop
         return partial(self._close, server, dispatcher)
@@ -144,6 +152,7 @@ class Run:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)
 
     async def _close(self, server: Server, dispatcher: Dispatcher) -> None:
+        self._unwatch()
         try:
             await server.close(partial(self._begin_to_end, dispatcher))
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from email.utils import formatdate
@@ -16,6 +15,7 @@ from webshoes.core.conditions import Validators, allows_range, failed_condition
 from webshoes.core.errors import Error
 from webshoes.core.ranges import Span, read_ranges
 from webshoes.headers import HEADERS, field
+from webshoes.pool import in_server_thread
 from webshoes.transports.disk import OpenFile
 from webshoes.transports.refusals import answer
 
@@ -50,7 +50,7 @@ class Content(Struct, frozen=True):
         if isinstance(self.source, bytes):
             return self.source[start : start + size]
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, self.source.read, start, size)
+            return await in_server_thread(self.source.read, start, size)
         except OSError:
             return b''
 

@@ -14,6 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from webshoes.core.errors import Error
 from webshoes.core.meter import Meter
 from webshoes.headers import CHARSETS
+from webshoes.pool import server_work
 
 
 def peer_address(peer: Any) -> str:
@@ -80,7 +81,8 @@ class Request(web.BaseRequest):
             with self._counted():
                 if self.content_type == 'application/x-www-form-urlencoded':
                     self._check_fields((await super().read()).count(b'&') + 1)
-                form = await super().post()
+                with server_work():  # files of a form are written to the disk
+                    form = await super().post()
             self._fields = form.copy()  # a MultiDict
             if self._parts:
                 self._fields.clear()

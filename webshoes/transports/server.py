@@ -16,6 +16,7 @@ from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
 from webshoes.loops import uncancel
 from webshoes.outlet import Stalls, end, waiting_in
+from webshoes.pool import server_work
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
 from webshoes.transports.compat import MAKES_REQUESTS, close_idle
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
@@ -184,8 +185,9 @@ class Server:
         if not is_counted:
             response.force_close()
         try:
-            await response.prepare(request)
-            await response.write_eof()
+            with server_work():  # aiohttp reads a `FileResponse` of a handler in threads
+                await response.prepare(request)
+                await response.write_eof()
         except Exception as exc:
             if isinstance(exc, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple, Unpack
 from urllib.parse import quote
 
 from aiohttp import web
@@ -19,11 +17,9 @@ from webshoes.core.negotiation import choose_coding
 from webshoes.core.registry import Folder
 from webshoes.headers import HEADERS, field
 from webshoes.log import Journal
+from webshoes.pool import in_server_thread
 from webshoes.transports.content import Content, respond
 from webshoes.transports.disk import LeadsOutError, OpenFile, open_file, resolve
-
-T = TypeVar('T')
-Args = TypeVarTuple('Args')
 
 NOT_TAKEN = 'The client takes no coding that there is of this file'
 SMALL = 64 * 1024  # bytes of a file that is read at once, by the thread that opens it
@@ -82,7 +78,7 @@ class Static:
     async def has(self, folder: Folder, path: str) -> bool:
         """Whether a folder has a file at a path."""
         try:
-            return await _in_thread(_has, folder, path)
+            return await in_server_thread(_has, folder, path)
         except LeadsOutError as exc:
             self._log_link(exc.link, folder.root)
             return False
@@ -93,7 +89,7 @@ class Static:
         Raises:
             Error: 404, there is no file that can be read; 406, the client takes no coding that there is; 412.
         """
-        found = await _in_thread(_open, path, None, field(request.headers, 'Accept-Encoding'))
+        found = await in_server_thread(_open, path, None, field(request.headers, 'Accept-Encoding'))
         return self._respond(request, found, '')
 
     async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
@@ -104,7 +100,7 @@ class Static:
         """
         accepted = field(request.headers, 'Accept-Encoding')
         try:
-            found = await _in_thread(_find, folder, path, request.method, accepted)
+            found = await in_server_thread(_find, folder, path, request.method, accepted)
         except LeadsOutError as exc:
             self._log_link(exc.link, folder.root)
             raise _not_found() from None
@@ -198,7 +194,3 @@ def _open_sibling(path: Path, root: Path | None) -> OpenFile | None:
         found = resolve(str(root), path.relative_to(root).as_posix(), links=False)
         return open_file(found, root) if found is not None else None
     return file
-
-
-async def _in_thread(fn: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-    return await asyncio.get_running_loop().run_in_executor(None, fn, *args)
