@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -36,6 +37,34 @@ def since(wsa: ws.WebShoesApp, event: str, ver: int) -> dict[str, Any]:
 
 
 # --- subscribing ---
+
+
+async def ask_slowly(ctx: Any, event: str) -> None:
+    await asyncio.sleep(0.002)
+
+
+@ws.threaded
+def ask_in_a_thread(ctx: Any, event: str) -> None:
+    time.sleep(0.001)
+
+
+@pytest.mark.parametrize('loop', ['asyncio', 'uvloop'])
+@pytest.mark.parametrize('hook', [ask_slowly, ask_in_a_thread])
+def test_mounts_of_strict_mode(serve: Serve, open_peer: OpenPeer, loop: str, hook: Any) -> None:
+    """A page that subscribes, unsubscribes and subscribes again at once, 1,100 times, has the last subscription."""
+    wsa = serve(loop=loop)
+    wsa.on('subscribe')(hook)
+    peer = open_peer(wsa)
+    for number in range(1100):
+        first, second = {'evt': 'heat', 'uid': f'a{number}'}, {'evt': 'heat', 'uid': f'b{number}'}
+        peer.send({**first, 'tid': 'first'}, {**first, 'tid': 'end', 'off': True}, {**second, 'tid': 'second'})
+        answers = {answer['tid']: answer['r']['status'] for answer in (peer.receive() for _ in range(3))}
+        assert answers == {'first': 'Event added', 'end': 'Event removed', 'second': 'Event added'}
+        peer.ask({**second, 'off': True} if number < 1099 else {'ping': 1})
+    (conn,) = wsa.connections
+    assert [it.uid for it in conn.subscriptions] == ['b1099']
+    wsa.triggerEvent('heat', 1)
+    assert (peer.receive()['uid'], is_quiet(peer)) == ('b1099', True)
 
 
 def test_subscribing(serve: Serve, open_peer: OpenPeer) -> None:

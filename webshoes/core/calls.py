@@ -1,7 +1,8 @@
 """The calls of one WebSocket: whose turn it is, how many run, and one answer to each.
 
-accepted ──► running ──► answered        a call without `tid` holds the turn until it is answered:
-    └──► for a place ──┘                 messages without `tid` that come meanwhile wait behind it
+accepted ─┬──────────────────► running ──► answered    a call without `tid` holds the turn until it is answered:
+          ├──► for a place ──────┘                     messages without `tid` that come meanwhile wait behind it
+          └──► for others ─┘                           (subscriptions and their ends, see `order.py`)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from webshoes.core.errors import Error
 from webshoes.core.handler import Function, Handler
 from webshoes.core.limits import Limits
 from webshoes.core.meter import Meter
+from webshoes.core.order import Order, Ordered, Subject
 from webshoes.core.registry import Entry
 from webshoes.core.tids import Tid
 
@@ -76,7 +78,7 @@ def _nothing() -> None:
     """What is left to run of a call that has run."""
 
 
-class _Call(Struct, eq=False):
+class _Call(Ordered, eq=False):
     run: Run
     function: Function
     rep: str
@@ -86,6 +88,11 @@ class _Call(Struct, eq=False):
     task: Task | None = None
     timer: Task | None = None
     answered: bool = False
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether it counts as one that runs: not where all that is left of it is done at once."""
+        return not self.answered and not (self.subject is not None and self.subject.is_end)
 
 
 class Calls:
@@ -111,6 +118,7 @@ class Calls:
         '_limits',
         '_now',
         '_on',
+        '_order',
         '_places',
         '_resume',
         '_running',
@@ -139,6 +147,7 @@ class Calls:
         self._has_room = has_room
         self._running: dict[_Call, None] = {}
         self._by_tid: dict[Tid, _Call] = {}
+        self._order: Order[_Call] | None = None  # where subscriptions wait, or had to
         self._turn: _Call | None = None
         self._for_turn: deque[tuple[Any, int]] = EMPTY
         self._for_place: deque[_Call] = EMPTY
@@ -163,7 +172,12 @@ class Calls:
     @property
     def can_advance(self) -> bool:
         """Whether something waits for nothing but room or time."""
-        return bool((self._for_place and self._has_place()) or (self._for_turn and self._turn is None))
+        return self._can_begin or bool(self._for_turn and self._turn is None)
+
+    @property
+    def _can_begin(self) -> bool:
+        """Whether there is a place for the first of the calls that wait for one."""
+        return bool(self._for_place) and (self._has_place() or not self._for_place[0].needs_place)
 
     def wait_for_turn(self, message: Any, size: int) -> None:
         """Have a message come back through `resume` when its turn comes.
@@ -180,8 +194,17 @@ class Calls:
         self._for_turn.append((message, size))
         self.is_idle = False
 
-    def accept(self, run: Run, function: Function, rep: str, tid: Tid, size: int, ctx: Context | None = None) -> None:
-        """Run a call, at once or when there is a place for it.
+    def accept(
+        self,
+        run: Run,
+        function: Function,
+        rep: str,
+        tid: Tid,
+        size: int,
+        ctx: Context | None = None,
+        subject: Subject | None = None,
+    ) -> None:
+        """Run a call, at once, or when those that it waits for are answered and there is a place for it.
 
         Args:
             run: does it.
@@ -190,22 +213,30 @@ class Calls:
             tid: its tid, `None` if it has none.
             size: how many bytes of text its message was.
             ctx: its own context, where it has one: it tells when the call is cancelled.
+            subject: the subscription that it begins or ends.
 
         Raises:
             Error: 400, its tid is in flight; 429, too many wait already.
         """
         if tid in self._by_tid:
             raise Error(400, f"'tid' {codec.encode(tid).decode()} is in flight already")
-        if len(self._running) >= self._places:
+        call = _Call(run, function, rep, tid, size, ctx, subject=subject)
+        ahead = self._order.ahead_of(subject) if self._order is not None and subject is not None else []
+        if ahead:
+            self._check_queue(size)
+            self._note(call)
+        elif call.needs_place and not self._has_place():
             self._on.meter.met('max_in_flight')
             self._check_queue(size)
-            call = _Call(run, function, rep, tid, size, ctx)
             self._for_place = self._for_place or deque()
             self._for_place.append(call)
             self._note(call)
             self.is_idle = False
-            return
-        self._begin(_Call(run, function, rep, tid, size, ctx))
+        else:
+            self._begin(call)
+        if subject is not None and not call.answered:
+            self._order = self._order or Order()
+            self._order.enter(call, ahead)
 
     def cancel(self, tid: Tid) -> bool:
         """Answer a call with 499 and end it; whether there was one. A thread goes on, its result is thrown away."""
@@ -216,7 +247,7 @@ class Calls:
 
     def interrupt(self, exc: Error) -> None:
         """Answer all calls with an error and end them; what waits for its turn comes back, to be refused."""
-        for call in [*self._running, *self._for_place]:
+        for call in [*self._running, *self._for_place, *(self._order.waiting if self._order is not None else ())]:
             if not call.answered:
                 self._interrupt(call, exc)
 
@@ -224,6 +255,7 @@ class Calls:
         """Nobody listens any more: what waits is let go, for a thread too; what runs goes on to its end, unheard."""
         self._for_turn.clear()
         self._for_place.clear()
+        self._order = None
         self._waiting_bytes = 0
         self.is_idle = not self._running
         for call in self._running:
@@ -236,7 +268,9 @@ class Calls:
         return len(self._running) < self._places
 
     def _check_queue(self, size: int) -> None:
-        count = len(self._for_turn) + len(self._for_place)
+        count = (
+            len(self._for_turn) + len(self._for_place) + (len(self._order.waiting) if self._order is not None else 0)
+        )
         if self._on.meter.over('max_queued', count + 1):
             raise Error(429, f'{count} messages of this connection are waiting already')
         if count and self._on.meter.over('max_queued_bytes', self._waiting_bytes + size):
@@ -254,6 +288,17 @@ class Calls:
             self._settle(call, call.run())
         except BaseException as exc:
             self._answer(call, self._error(call.function, exc, call.tid))
+        if call.answered:
+            self._release(call)
+
+    def _release(self, call: _Call) -> None:
+        """Have the calls that waited for this one wait for a place; those that need none come first."""
+        for other in self._order.leave(call) if self._order is not None else ():
+            self._for_place = self._for_place or deque()
+            if other.needs_place:
+                self._for_place.append(other)
+            else:
+                self._for_place.appendleft(other)
 
     def settle(self, result: Any, function: Function, rep: str, tid: Tid, size: int, ctx: Context) -> None:
         """Answer a call that was run already, now or when its result is there.
@@ -306,6 +351,7 @@ class Calls:
             call.timer.cancel()
         if not call.answered:
             self._answer(call, reply)
+        self._release(call)
         self.advance()
 
     def _answer(self, call: _Call, reply: bytes) -> None:
@@ -328,10 +374,13 @@ class Calls:
         deadline = clock() + SLICE
         try:
             while self.can_advance and self._has_room() and clock() < deadline:
-                if self._for_place and self._has_place():
+                if self._can_begin:
                     call = self._for_place.popleft()
                     self._waiting_bytes -= call.size
-                    self._begin(call)
+                    if call.answered:  # it was cancelled while it waited for others: those behind it waited, too
+                        self._release(call)
+                    else:
+                        self._begin(call)
                 else:
                     message, size = self._for_turn.popleft()
                     self._waiting_bytes -= size
@@ -341,10 +390,11 @@ class Calls:
             self.is_idle = not (self._running or self._for_place or self._for_turn)
 
     def _interrupt(self, call: _Call, exc: Error) -> None:
+        self._answer(call, codec.error(exc, call.tid))
         if call in self._for_place:
             self._for_place.remove(call)
             self._waiting_bytes -= call.size
-        self._answer(call, codec.error(exc, call.tid))
+            self._release(call)
         if call.ctx is not None:
             call.ctx.is_cancelled = True
         if call.task is not None:

@@ -22,6 +22,7 @@ from webshoes.core.events import Position
 from webshoes.core.feed import Feed, headroom, push_frame
 from webshoes.core.handler import Function
 from webshoes.core.names import Since, check_since
+from webshoes.core.order import Line, Subject
 from webshoes.core.params import Texts
 from webshoes.core.rate import Rate
 from webshoes.core.registry import Entry, Match
@@ -30,6 +31,7 @@ from webshoes.core.tids import Tid, is_tid
 
 _STOPPING = Error(503, 'The server is stopping')
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
+_UNSUBSCRIBE = Function(Feed.unsubscribe, "'off'", threaded=False)
 NO_TEXTS: Texts = {}
 PLAIN = codec.PLAIN | {str}  # types of results that are sent as they are
 _BROKEN: Any = object()  # in the place of a message that cannot be read
@@ -65,6 +67,7 @@ class Session:
         '_high',
         '_is_open',
         '_limits',
+        '_line',
         '_now',
         '_on',
         '_rate',
@@ -91,7 +94,8 @@ class Session:
         self._is_open = services.limits.max_rate is None  # to calls that are answered in one step, as no other waits
         self.feed = Feed(services, ctx, wake)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
-        self._calls = Calls(services, self.feed.send, self._handle, wake, self._has_room)
+        self._calls = Calls(services, self.feed.send, self._resume, wake, self._has_room)
+        self._line: Line | None = None  # of messages about events that wait for their turn; none ever did
         self._rate = None if self._is_open else Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
@@ -219,7 +223,7 @@ class Session:
 
     def _in_turn(self, message: Any, size: int) -> None:
         """Handle a message now, or after the one without `tid` that is being answered."""
-        if not self._calls.turn_is_taken or self._overtakes(message):
+        if not self._calls.turn_is_taken or (self._overtakes(message) and not self._is_in_line(message)):
             self._handle(message, size)
             return
         try:
@@ -227,6 +231,32 @@ class Session:
         except Error as exc:
             tid = message.get('tid') if type(message) is dict else None
             self.feed.send(codec.error(exc, tids.echo(tid, self._limits.max_name)))
+            return
+        if (subject := self._subject(message)) is not None:
+            self._line = self._line or Line()
+            self._line.enter(subject)
+
+    def _resume(self, message: Any, size: int) -> None:
+        """Handle a message whose turn has come."""
+        if self._line is not None and (subject := self._subject(message)) is not None:
+            self._line.leave(subject)
+        self._handle(message, size)
+
+    def _is_in_line(self, message: Any) -> bool:
+        """Whether a message about the same subscription waits for its turn, so that this one waits, too."""
+        subject = self._subject(message) if self._line is not None else None
+        return self._line is not None and subject is not None and self._line.has(subject)
+
+    def _subject(self, message: Any) -> Subject | None:
+        """Return what a message that was not checked yet is about, if it is about an event."""
+        if type(message) is dict:
+            for field, entry in self._registry.fields:
+                if field in message:
+                    event, uid, is_end = message[field], message.get('uid'), message.get('off') is True
+                    if entry is None or type(event) is not str:
+                        return None
+                    return Subject(event, uid if type(uid) is str else None if is_end else '', is_end)  # '': a new one
+        return None
 
     def _overtakes(self, message: Any) -> bool:
         if type(message) is Refused:
@@ -316,14 +346,16 @@ class Session:
         if not isinstance(off, bool):
             raise Error(400, "'off' is true or false")
         if off:
-            self.feed.unsubscribe(name, uid)
-            answer = {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
-            return self.feed.send(self._reply(entry.rep, answer, tid, self._now()))
+            end = partial(_unsubscribe, self.feed, name, uid)
+            subject = Subject(name, uid, is_end=True)
+            return self._calls.accept(end, _UNSUBSCRIBE, entry.rep, tid, size, subject=subject)
         if self._stopping:
             raise _STOPPING
         since = check_since(message['since']) if 'since' in message else None
         subscription = Subscription(self.feed, name, uid or self._on.new_id(), entry.evt, entry.rep)
-        return self._calls.accept(partial(_subscribe, subscription, since), _SUBSCRIBE, entry.rep, tid, size)
+        begin = partial(_subscribe, subscription, since)
+        subject = Subject(name, subscription.uid)
+        return self._calls.accept(begin, _SUBSCRIBE, entry.rep, tid, size, subject=subject)
 
     # --- out ---
 
@@ -402,6 +434,11 @@ class Session:
 def _subscribe(subscription: Subscription[Feed], since: Since | None) -> Message | Awaitable[Message]:
     position = subscription.owner.subscribe(subscription, since)
     return _answer(subscription, position) if isinstance(position, Position) else _answer_later(subscription, position)
+
+
+def _unsubscribe(feed: Feed, name: str, uid: str | None) -> Message:
+    feed.unsubscribe(name, uid)
+    return {'status': 'Event removed'} if uid is None else {'uid': uid, 'status': 'Event removed'}
 
 
 def _answer(subscription: Subscription[Any], position: Position) -> Message:
