@@ -311,6 +311,19 @@ def test_handlers_that_cancel_over_websocket(
     assert cancelled(caplog) == 3 * fails
 
 
+@on_loop
+@pytest.mark.parametrize('compress', [False, True])
+def test_handlers_that_cancel_after_they_waited(serve: Serve, open_peer: OpenPeer, loop: str, compress: bool) -> None:
+    """Calls that wait until there is room, and cancel the task that sends, are answered to the last."""
+    wsa = serve(
+        {'f': lambda ctx, q: [cancel(), 'x' * 5000]}, loop=loop, compress=compress, limits=ws.Limits(send_buffer=1)
+    )
+    peer = open_peer(wsa)
+    assert bool(peer.connection.protocol.extensions) is compress
+    peer.send([{'cmd': 'cmd/f', 'q': {}, 'tid': n} for n in range(50)], {'cmd': 'cmd/f', 'q': {}, 'tid': 50})
+    assert [peer.receive()['tid'] for _ in range(51)] == list(range(51))
+
+
 @canceller
 @on_loop
 @pytest.mark.parametrize('moment', ['connect', 'subscribe', 'unsubscribe', 'disconnect'])

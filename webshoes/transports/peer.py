@@ -281,7 +281,9 @@ class Peer:
         """As `wake`, where aiohttp is to compress each frame."""
         while self.session.has_output and not self._is_over:
             with contextlib.suppress(ConnectionError, RuntimeError):  # closed meanwhile, as asyncio or uvloop tells it
-                for data in self._within(self.session.take, min(max(self._outlet.room, 1), BATCH)):
+                found = self._within(self.session.take, min(max(self._outlet.room, 1), BATCH))
+                await uncancel()  # a handler that waited until now may have cancelled the task that it was called in
+                for data in found:
                     async with self._ws.order:  # so that nothing comes between a big message and its notice
                         for opcode, message in frames.opened(data):
                             self._outlet.passes(len(message))  # first: the sending waits where there is no room
