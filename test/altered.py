@@ -66,7 +66,7 @@ ALTERATIONS: dict[str, Alteration] = {
     'the answer to what is no request': Alteration(rename('handle_error'), set()),
     'the end of idle connections': Alteration(rename('pre_shutdown'), set()),
     'the charset of parts': Alteration(rename('part_reader_cls'), set()),
-    'the limit of fields': Alteration(rename('client_max_fields'), {REQUESTS}),
+    'the limit of fields': Alteration(rename('client_max_fields'), set()),
     'the writer of an answer': Alteration([], {REQUESTS}, ('aiohttp.http', 'StreamWriter')),
     'the errors of a parser': Alteration([], set(), ('aiohttp.http', 'HttpProcessingError')),
     'the head of an answer': Alteration(rename('write_headers'), {REQUESTS}),

@@ -24,6 +24,7 @@ from .conftest import TIMEOUT, OpenPeer, Serve, echo
 from .faces import dial, frame, read_head, until, upgrade
 
 LOOPS = ['asyncio', 'uvloop']
+JSON = ('Content-Type: application/json',)
 KINDS = ['coroutine', 'threaded', 'awaitable']
 
 
@@ -467,6 +468,18 @@ def test_quick_answers_to_clients_that_send_no_more(serve: Serve, loop: str) -> 
             connection.sendall(get('/cmd/echo?n=1') * 3)
             connection.shutdown(socket.SHUT_WR)
             assert read_all(connection).count(b'\r\n\r\n{"n":"1"}') == 3
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+def test_a_body_that_ends_too_early(serve: Serve, loop: str) -> None:
+    """A client that sends no more in the middle of a body has its connection closed, and is not waited for."""
+    wsa = serve({'echo': echo}, loop=loop, limits=ws.Limits(body_timeout=0.3))
+    for _ in range(20):
+        with dial(wsa.port) as connection:
+            connection.sendall(get('/cmd/echo', 'POST', 'Content-Length: 9', *JSON, body=b'{"a": 1}'))
+            connection.shutdown(socket.SHUT_WR)
+            assert read_all(connection) == b''
+    assert wsa.stats()['limits'].get('body_timeout', 0) == 0
 
 
 @pytest.mark.parametrize('loop', LOOPS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from test.altered import ALTERATIONS, rename
 from webshoes.transports import compat
+
+from .conftest import Serve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +37,18 @@ def test_every_private_name_is_altered() -> None:
     renamed = [alteration.edits for alteration in ALTERATIONS.values()]
     foreign = (names | {name for name in methods if name == '_reader'}) - own
     assert [name for name in sorted(foreign) if rename(name) not in renamed] == []
+
+
+def test_what_is_lost_is_logged(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server says what is slower with this aiohttp, once when it starts."""
+    reliances = [compat.Reliance('release', False, 'A WebSocket holds 3 kB more.'), compat.RELIANCES[0]]
+    monkeypatch.setattr('webshoes.transports.server.RELIANCES', reliances)
+    with caplog.at_level('INFO', 'webshoes'):
+        serve()
+    version = metadata.version('aiohttp')
+    assert caplog.messages == [f'aiohttp {version} is not one that webshoes knows. A WebSocket holds 3 kB more.']
 
 
 def test_what_is_lost() -> None:

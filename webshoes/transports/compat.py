@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, cast
 
@@ -37,6 +38,11 @@ except ImportError:  # tested in a process of its own, which coverage does not s
 PIPELINED = 16  # requests that are answered in one go; more of them take their turns
 QUEUE_LIMIT = 256 * 1024  # bytes of queued messages, before no more frames are read
 
+
+# of each request: `Request` counts the fields of forms by itself
+REQUEST_SETTINGS: dict[str, Any] = {}
+if 'client_max_fields' in signature(web.BaseRequest.__init__).parameters:
+    REQUEST_SETTINGS['client_max_fields'] = 0
 
 Messages = list[tuple[Any, Any]]
 
@@ -192,8 +198,11 @@ class _Connection(web.RequestHandler):
             connection_lost=lambda *_: None,
         )
         super().__init__(cast(Any, manager), loop=loop, access_log=cast(Any, None))
-        names = ('write', 'writelines', 'get_extra_info', 'is_closing', 'close', 'pause_reading', 'resume_reading')
-        self.transport = cast(Any, SimpleNamespace(**dict.fromkeys(names, lambda *_: None)))
+        written: list[bytes] = []
+        names = ('get_extra_info', 'is_closing', 'close', 'pause_reading', 'resume_reading')
+        nothing = dict.fromkeys(names, lambda *_: None)
+        writes = {'write': written.append, 'writelines': written.extend}
+        self.transport = cast(Any, SimpleNamespace(written=written, **writes, **nothing))
 
 
 def _given(loop: asyncio.AbstractEventLoop, data: bytes) -> tuple[Any, ...]:
@@ -211,13 +220,20 @@ def _given(loop: asyncio.AbstractEventLoop, data: bytes) -> tuple[Any, ...]:
 
 def _makes_requests(loop: asyncio.AbstractEventLoop) -> bool:
     message, payload, protocol, writer, task = _given(loop, POST)
-    request = web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=7, client_max_fields=8)
+    request = web.BaseRequest(message, payload, protocol, writer, task, loop, **REQUEST_SETTINGS, client_max_size=7)
     is_ours = request.client_max_size == 7 and request.method == 'POST' and request.protocol is protocol
     own = StreamWriter(protocol, loop)
     own.length = 2
     _finish(own.write_headers('HTTP/1.1 200 OK', message.headers))
     _finish(own.write_eof(b'{}'))
-    return is_ours and not own.chunked and own.output_size > len('HTTP/1.1 200 OK')
+    written = b''.join(protocol.transport.written)
+    return (
+        is_ours
+        and not own.chunked
+        and own.output_size == len(written)
+        and written.startswith(b'HTTP/1.1 200 OK\r\n')
+        and written.endswith(b'\r\n\r\n{}')
+    )
 
 
 def _shows_requests(loop: asyncio.AbstractEventLoop) -> bool:

@@ -317,6 +317,8 @@ class HttpConnection(web.RequestHandler):
         if not body.is_eof():
             self._server.bodies[self] = self.received, self._server.loop.time()
         if self.is_half_closed:
+            if not body.is_eof():
+                self.hang_up()  # the client ended in the middle of it
             self._end_with_last_request()
         if self._rate is not None:
             self._rate.check(self.force_close)
@@ -451,9 +453,12 @@ class HttpConnection(web.RequestHandler):
         A connection that is closed with unread bytes is reset, and the answer may be lost (RFC 9112 section 9.6).
         """
         self.close()  # so that aiohttp does not parse it
-        if self._known is None or self._known.is_closing() or not self._known.can_write_eof():  # TLS cannot
+        if self.is_half_closed or self._known is None or self._known.is_closing() or not self._known.can_write_eof():
+            return  # nothing more comes; or it is TLS, which cannot be closed in one direction
+        try:
+            self._known.write_eof()
+        except OSError:  # the client has reset the connection, which asyncio has not seen yet
             return
-        self._known.write_eof()
         self._client_end = self._server.loop.create_future()
         await asyncio.wait((self._client_end,), timeout=ANSWER)
 

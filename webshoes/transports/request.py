@@ -139,9 +139,10 @@ def _field(part: BodyPartReader, name: str, value: Any) -> Any:
 
 def adopted(request: web.BaseRequest, max_size: int) -> Request:
     """Make a request of aiohttp's one of ours, by its public interface alone."""
-    own = request.clone(client_max_size=max_size)
-    own.__class__ = Request
-    return cast(Request, own)
+    with contextlib.suppress(TypeError):  # then its limit is that of aiohttp
+        request = request.clone(client_max_size=max_size)
+    request.__class__ = Request
+    return cast(Request, request)
 
 
 def _check_head(part: BodyPartReader | MultipartReader) -> None:

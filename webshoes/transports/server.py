@@ -9,6 +9,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import __version__ as aiohttp_version
 
 from webshoes import fork
 from webshoes.core.errors import Error
@@ -18,7 +19,7 @@ from webshoes.loops import uncancel
 from webshoes.outlet import Stalls, end, waiting_in
 from webshoes.pool import server_work
 from webshoes.sockets import BACKLOG, SocketFile, listen, unix_path
-from webshoes.transports.compat import MAKES_REQUESTS, close_idle
+from webshoes.transports.compat import MAKES_REQUESTS, RELIANCES, REQUEST_SETTINGS, close_idle
 from webshoes.transports.http_connection import HttpConnection, HttpConnections
 from webshoes.transports.refusals import NO_REQUEST, answer, refused
 from webshoes.transports.request import Request, adopted
@@ -100,6 +101,9 @@ class Server:
         Raises:
             OSError: the port is in use, or the address is not ours.
         """
+        for reliance in RELIANCES:
+            if not reliance.works:
+                log.info('aiohttp %s is not one that webshoes knows. %s', aiohttp_version, reliance.lost)
         self._loop = asyncio.get_running_loop()
         self._server = HttpConnections(
             self._serve if MAKES_REQUESTS else self._serve_adopted,
@@ -149,7 +153,7 @@ class Server:
             task,
             self._loop,  # not the running one: it may be asked for in a thread
             client_max_size=self._limits.max_body_size or 0,
-            client_max_fields=0,  # `Request` counts them
+            **REQUEST_SETTINGS,
         )
 
     async def _serve_adopted(self, request: web.BaseRequest) -> web.StreamResponse:
