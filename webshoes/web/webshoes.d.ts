@@ -106,7 +106,7 @@ declare namespace WebShoes {
   /** A function that ends a subscription. */
   interface Off {
     (): void;
-    /** The version that the callback was given last, and its history; `undefined` before the server has answered. */
+    /** The version that was delivered last, and its history. Before the server has answered: `since`, or `undefined`. */
     readonly position: Since | undefined;
   }
 

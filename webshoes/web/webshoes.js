@@ -40,10 +40,11 @@
   const MAX_TIMEOUT = 2 ** 31 - 1;
 
   // Loopback, private and link-local addresses (RFC 1918, 3927, 4193, 4291) and names (RFC 6761, 6762).
-  const NEARBY = new RegExp(
-    '^(127\\.|10\\.|192\\.168\\.|172\\.(1[6-9]|2\\d|3[01])\\.|169\\.254\\.|0\\.0\\.0\\.0$|\\[::1?\\]$|\\[f[cd]|\\[fe[89ab])'
-    + '|^localhost$|\\.local(host)?$',
-  );
+  const NEARBY = [
+    /^(127|10|192\.168|172\.(1[6-9]|2\d|3[01])|169\.254|0\.0\.0)\.[\d.]+$/,
+    /^\[(::1?\]|f[cd][\da-f]{2}:|fe[89ab][\da-f]:)/,
+    /^localhost$|\.local(host)?$/,
+  ];
 
   const EVENTS = /** @type {const} */ (['open', 'close', 'state', 'message', 'error', 'warning']);
 
@@ -107,8 +108,9 @@
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
     if (value instanceof Set) return [...value];
     if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return Array.from(/** @type {any} */ (value));
-    const isMap = value instanceof Map && [...value.keys()].every(it => typeof it === 'string' || typeof it === 'number');
-    if (isMap) return Object.fromEntries(value);
+    if (value instanceof Map && [...value.keys()].every(it => /string|number/.test(typeof it))) {
+      return Object.fromEntries(value);
+    }
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     const isEmpty = kind !== 'Object' && typeof value.valueOf() === 'object' && !Object.keys(value).length;
     if (!isEmpty) return value;
@@ -276,10 +278,11 @@
       return this.isHeard && performance.now() - this.openedAt > PROVEN_AFTER;
     }
 
-    /** @param {string} text */
+    /** Send a message; returns the number of its bytes. @param {string} text */
     send(text) {
-      this.#transmit(text);
+      const size = this.#transmit(text);
       if (this.#sent - this.#pingedBytes >= PING_EVERY) this.#transmitPing();
+      return size;
     }
 
     /** Ask for a sign of life; without one, the connection ends. */
@@ -300,11 +303,11 @@
 
     /** @param {string} text */
     #transmit(text) {
-      const before = this.#socket.bufferedAmount;
+      const size = new TextEncoder().encode(text).length;
       this.#socket.send(text);
-      const size = Math.max(text.length, this.#socket.bufferedAmount - before);
       this.#sent += size;
       this.#sentBy = Math.max(this.#sentBy, performance.now()) + size / SLOWEST_LINE;
+      return size;
     }
 
     #transmitPing() {
@@ -422,7 +425,7 @@
       const found = address(all.url);
       all.url = found.href;
       all.rep = all.rep || 'r';  // where a result that cannot be merged stands
-      if (!settings?.maxDelay && NEARBY.test(found.hostname)) all.maxDelay = MAX_DELAY_NEARBY;
+      if (!settings?.maxDelay && NEARBY.some(it => it.test(found.hostname))) all.maxDelay = MAX_DELAY_NEARBY;
       this.#settings = all;
       const types = settings?.cb ? EVENTS : /** @type {const} */ (['error', 'warning']);
       for (const type of types) this.on(type, /** @type {any} */ (all.cb).bind(null, type));
@@ -447,7 +450,7 @@
       if (callback) {
         reply.then(
           frame => run(callback, frame),
-          error => run(callback, error.reply || { error: error.message, code: 400 }),
+          error => run(callback, error?.reply || { error: String(error?.message ?? error), code: 400 }),
         );
       }
       return reply;
@@ -550,8 +553,8 @@
     #send(request) {
       const { tid, text } = request;
       request.connection = this.#connection;
-      if (text.length > this.#biggest.size) this.#biggest = { tid, size: text.length };
-      this.#connection?.send(text);
+      const size = this.#connection?.send(text) || 0;
+      if (size > this.#biggest.size) this.#biggest = { tid, size };
     }
 
     /** Send the requests that were not sent on this connection. */
@@ -698,7 +701,8 @@
         if (isError) request.reject(new Failure(/** @type {WebShoes.ErrorReply} */ (frame)));
         else request.resolve(/** @type {WebShoes.Reply} */ (frame));
       } else if (this.#cancelled.delete(tid) || ('tid' in frame && !isError)) {
-        if (frame.code !== CANCELLED) this.#tell('warning', () => new Failure({ code: 408, ...frame, error: 'Late reply' }));
+        if (frame.code === CANCELLED) return;
+        this.#tell('warning', () => new Failure({ code: 408, ...frame, error: 'Late reply' }));
       } else if (isError) {
         this.#tell('error', () => new Failure(/** @type {WebShoes.ErrorReply} */ (frame)));
       } else if (evt in frame) {
@@ -776,7 +780,7 @@
       if (this.#isHolding) this.#connection?.ping();
       else this.#sendWaiting();
       this.#tell('open', () => undefined);
-      this.#tell('state', () => 'open');
+      this.#tellState('open');
     }
 
     /**
@@ -797,22 +801,25 @@
       if (asksAgain) this.#refusal = { token: this.#token, reason };
       const retryIn = this.#delay(code);
       const before = this.#state;
-      const biggest = code === CLOSE.tooBig ? this.#biggest.tid : undefined;
-      const connection = this.#connection;
+      this.#interrupt(code, reason);
       this.#disconnect();
       this.#state = 'connecting';
       this.#retryTimer = setTimeout(() => this.#connect(), Math.min(retryIn, MAX_TIMEOUT));
+      this.#tell('close', () => ({ code, reason, retryIn }));
+      if (before !== 'connecting') this.#tellState('connecting');
+    }
+
+    /** End the requests that do not wait for the next connection. @param {number} code @param {string} reason */
+    #interrupt(code, reason) {
+      const { tid: biggest, size } = this.#biggest;
       for (const request of [...this.#requests.values()]) {
-        const { tid, text, queue, retry } = request;
-        const wasSent = request.connection !== undefined;
-        if (tid === biggest && request.connection === connection) {
-          request.reject(new Failure({ error: `${text.length} characters are too many for the server`, code: 413, tid }));
-        } else if (!queue || (wasSent && !retry)) {
+        const { tid, queue, retry, connection } = request;
+        if (code === CLOSE.tooBig && tid === biggest && connection === this.#connection) {
+          request.reject(new Failure({ error: `A message of ${size} bytes is too big for the server`, code: 413, tid }));
+        } else if (!queue || (connection && !retry)) {
           this.#abandon(request, { error: `Connection lost before the reply (${code} ${reason})`, code: 503 });
         }
       }
-      this.#tell('close', () => ({ code, reason, retryIn }));
-      if (before !== 'connecting') this.#tell('state', () => 'connecting');
     }
 
     /** End for good. @param {number} code @param {string} reason */
@@ -876,6 +883,11 @@
       if (this.#state === 'open') this.#connection?.ping();
       else if (this.#retryTimer || (this.#connection && type === 'online')) this.#connect();
     };
+
+    /** Tell of a state, unless the page has closed the client meanwhile. @param {WebShoes.State} state */
+    #tellState(state) {
+      if (this.#state === state) this.#tell('state', () => state);
+    }
 
     /** @template {keyof WebShoes.Events} T @param {T} type @param {() => WebShoes.Events[T]} make for each listener anew */
     #tell(type, make) {
