@@ -323,6 +323,7 @@ class WebShoesApp:
                 'this app runs in the process that this one was forked from: make an app of its own to serve here'
             )
         with self._lifecycle:
+            before = self._run
             if self._is_running:
                 log.warning('start() of an app that is running: it stops, and starts anew on %s', self.url)
             run = Run(self._parts, self.port)  # which a page that is open goes on asking, also where it was a free one
@@ -330,6 +331,8 @@ class WebShoesApp:
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
                 self.stop()
+                if before is not None and before.thread.is_running():  # it was given up, and keeps its port
+                    run.wanted_port = self._parts.port
                 self._run = run  # from here on a handler may stop it
                 run.thread.open()
             except BaseException:

@@ -78,6 +78,7 @@ class Run:
         port: what to listen on, 0 for a free port.
 
     Attributes:
+        wanted_port: what to listen on, as given.
         thread: where it runs.
         port: the port that is listened on, `None` while there is none.
         connections: the WebSockets and event streams that are open, by id.
@@ -85,7 +86,7 @@ class Run:
 
     def __init__(self, parts: Parts, port: int) -> None:
         self._parts = parts
-        self._wanted_port = port
+        self.wanted_port = port
         self._pool = DaemonPool(parts.limits.max_threads, 'webshoes-worker', partial(parts.meter.met, 'max_threads'))
         server = DaemonPool(SERVER_THREADS, 'webshoes-server')  # handlers that block do not hold up these
         lookups = DaemonPool(LOOKUP_THREADS, 'webshoes-lookup')
@@ -132,7 +133,7 @@ class Run:
         http = Http(parts.registry, dispatcher, parts.meter, self._scope, guard, files, events, parts.encoder)
         websockets = WebSockets(services, self._scope, guard, stalls, turn, parts.compress)
         server = Server(http, websockets, parts.meter, stalls, parts.journal)
-        self.port = await server.open(parts.addr, self._wanted_port, parts.tls)
+        self.port = await server.open(parts.addr, self.wanted_port, parts.tls)
         self._fanout = fanout
         self._unwatch = lifetime.watch(loop)
         parts.store.wake = fanout.request

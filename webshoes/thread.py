@@ -66,7 +66,11 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
         self.stop()
         if not self.is_inside():
             self.thread.join(timeout)
-        return not self.thread.is_alive()
+        return not self.is_running()
+
+    def is_running(self) -> bool:
+        """Whether the thread has not ended."""
+        return bool(self.thread.is_alive())
 
     def is_inside(self) -> bool:
         """Whether the caller runs on the loop's thread or in one of the pool's: waiting would be for itself."""
