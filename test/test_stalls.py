@@ -253,6 +253,54 @@ def test_nothing_is_left_of_a_stalled_client(serve: Serve, tmp_path: Path, loop:
     until(lambda: left() == before)
 
 
+@LOOPS
+@pytest.mark.parametrize('is_slow', [False, True])
+@pytest.mark.parametrize('kind', ['JSON', 'file', "aiohttp's stream"])
+def test_a_unix_domain_socket(tmp_path: Path, loop: str, is_slow: bool, kind: str) -> None:
+    """Over a Unix domain socket the client that reads nothing is given up, and the slow one is kept."""
+    path = f'{tmp_path}/s'
+
+    def serve(fm: Any, **settings: Any) -> ws.WebShoesApp:
+        wsa = ws.WebShoesApp(f'unix:{path}', 0, **settings)
+        wsa.register('cmd', 'cmd', 'q', 'evt', 'r', fm)
+        wsa.start()
+        return wsa
+
+    with start(serve, tmp_path, loop=loop) as wsa, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(path)
+        client.sendall(ANSWERS[kind])
+        if is_slow:
+            read_slowly(client, 600_000, 400_000)
+        else:
+            until(lambda: wsa.stats()['limits']['stall_timeout'])
+        assert wsa.stats()['limits']['stall_timeout'] == (not is_slow)
+
+
+@LOOPS
+def test_large_answers_to_requests_that_came_together(serve: Serve, loop: str) -> None:
+    """Not all of them are made for a client that reads none; each is there when it reads."""
+    made: list[int] = []
+
+    def large(ctx: Any, q: Any) -> Any:
+        made.append(int(q.n))
+        return {'n': int(q.n), 'a': TEXT}
+
+    wsa = serve({'large': large}, loop=loop, limits=limits())
+    with dial(wsa.port, SMALL) as client:
+        client.sendall(get('/cmd/large?n=0'))  # from the second one on they are answered where their bytes arrive
+        assert '200 OK' in read_head(client)
+        read(client, len('{"n":0,"a":""}') + LARGE)
+        client.sendall(b''.join(get(f'/cmd/large?n={number}') for number in range(1, 10)))
+        assert '200 OK' in read_head(client)
+        assert len(made) < 4
+        for number in range(1, 10):
+            assert b'{"n":%d,' % number == read(client, len('{"n":0,"a":""}') + LARGE)[:7]
+            if number < 9:
+                assert '200 OK' in read_head(client)
+        assert made == [*range(10)]
+
+
 # --- WebSockets: the heartbeat ---
 
 

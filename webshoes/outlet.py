@@ -128,9 +128,9 @@ class Outlet:
         return self._taken(self.buffered)[0]
 
     def _taken(self, waiting: int) -> tuple[int, int]:
-        """Count what the peer's system has acknowledged; where the kernel does not say, what has left the transport."""
+        """Count what the peer's system has acknowledged; where the kernel does not say, what was sent."""
         acknowledged, unsent = tcp.delivery(self._socket)
-        return acknowledged or self.passed + self.sender.written - waiting, unsent
+        return acknowledged or self.passed + self.sender.written - waiting - unsent, unsent
 
     def stalled(self) -> None:
         """Tell the sender that its peer has taken nothing for `stall_timeout`."""

@@ -40,6 +40,7 @@ Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 AtOnce = Callable[['RawRequestMessage', StreamReader, Callable[[bytes | None], web.BaseRequest]], Any]
 
 LOOKS = 4  # how often within the shortest patience the slow are looked at
+LARGE = 64 * 1024  # bytes of an answer that does not wait for others to be sent with it
 ANSWER = 1.0  # seconds in which a request that did not come is answered
 
 
@@ -163,7 +164,9 @@ class HttpConnection(web.RequestHandler):
             return
         super().connection_made(transport)
         self._known = known
-        self._server.transports[known] = known.get_extra_info('socket')
+        self._server.transports[known] = connection = known.get_extra_info('socket')
+        if connection is not None and tcp.is_unix(connection):
+            tcp.keep_queue_short(connection)
         self._server.addresses[self._address] = self._server.addresses.get(self._address, 0) + 1
         self._server.heads[self] = self._server.loop.time()
 
@@ -240,7 +243,7 @@ class HttpConnection(web.RequestHandler):
 
     def _take_requests(self, messages: Messages) -> Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer. Return those that are left."""
-        serve, is_deferred = self._server.at_once, True
+        serve, is_deferred, left = self._server.at_once, True, list[Any]()
         if serve is None or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
@@ -254,11 +257,16 @@ class HttpConnection(web.RequestHandler):
             if not self._answers:
                 is_deferred = self._server.turn.defer(self)
             self._answers.append(answer)
+            if len(answer) > LARGE:
+                self.flush()
+                if self.writing_paused:
+                    left = messages[number + 1 :]  # one after the other, as the client takes them
+                    break
         self._server.heads.pop(self, None)
         self._idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
         if not is_deferred:
             self.flush()
-        return []
+        return left
 
     def _make_request(self, message: RawRequestMessage, payload: StreamReader, data: bytes | None) -> web.BaseRequest:
         writer = task = cast(Any, None)  # the factory makes a writer, and no task serves it
