@@ -156,6 +156,9 @@ def test_a_program_ends_at_the_first_signal(run: Run, lines: str, number: signal
     url = program.url()
     while get(url, 'main/lives') != 'true':
         pass
+    if 'Thread' in lines:  # which live while the main thread goes on to its end
+        assert program.process.stderr is not None
+        assert 'goes on serving' in next(program.process.stderr)
     ended, log = program.end(number)
     assert ended == code, log
     if code != -TERM:  # which ends a process without a word

@@ -126,6 +126,8 @@ def wait(server: Server | None = None, is_last: bool = False) -> int:
                     also = handler if is_last and _is_own(handler) else None
                     _replaced.append((number, handler))  # first, as another thread may fork
                     signal.signal(number, _handler(came, news, also))
+        if is_last:
+            came.extend(number for number in SIGNALS if _notes.came((number,)))
         while any(server in (None, running) for running in list(_running.values())) and not came:
             with suppress(queue.Empty):
                 news.get(timeout=LOOK)
@@ -214,6 +216,8 @@ def _is_ending() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False  # pragma: no cover  # the hooks of Python's end run in the main thread
     is_taken = _notes.end()
+    if not is_taken:
+        _notes.arm()  # again, for what comes before `wait` handles it
     return is_taken or _notes.came(SIGNALS) or _are_blocked()
 
 
