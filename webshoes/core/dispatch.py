@@ -106,9 +106,10 @@ class Dispatcher:
     def is_end(self, exc: BaseException) -> bool:
         """Whether an exception ends the work of the server, and is no failure of the program's.
 
-        Another `CancelledError` is one: a function of the program has raised it, or cancelled the task that it runs in.
+        Another `CancelledError` or `GeneratorExit` is one: a function of the program has raised it, or cancelled the
+        task that it runs in.
         """
-        return isinstance(exc, GeneratorExit) or (self.is_ending and not isinstance(exc, Exception))
+        return self.is_ending and not isinstance(exc, Exception)
 
     def failed(self, exc: BaseException, where: str) -> None:
         """Tell of an exception that has no client who could be told."""
