@@ -93,7 +93,7 @@ def _read(text: bytes) -> Any:
     """Read a string or a number, which may be invalid."""
     try:
         return codec.read(text)
-    except ValueError:
+    except (ValueError, codec.DecodeError):  # older versions of msgspec raise one that is no ValueError
         pass
     try:
         value = json.loads(text, strict=False)
