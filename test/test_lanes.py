@@ -266,7 +266,12 @@ def tell(ctx: ws.Context, q: Bag) -> Any:
     return {
         'q': q.as_dict(),
         'ctx': [ctx.p, ctx.tid, ctx.method, ctx.user, ctx.ws, ctx.conn.user, str(ctx.opts), repr(ctx), seen],
-        'conn': [ctx.conn.remote, ctx.conn.buffered, ctx.conn.subscriptions, abs(ctx.conn.opened - time.time()) < 60],
+        'conn': [
+            ctx.conn.remote,
+            ctx.conn.buffered < LITTLE,
+            ctx.conn.subscriptions,
+            abs(ctx.conn.opened - time.time()) < 60,
+        ],
         'req': [req.method, req.path, req.raw_path, req.query_string, req.host, req.remote, req.version, req.secure],
         'head': [list(req.query.items()), list(req.headers.items()), req.keep_alive, req.content_type, req.charset],
         'body': [req.body_exists, req.can_read_body, body.is_eof(), body.total_bytes, req.content_length],
