@@ -91,7 +91,7 @@ def wait_for(page: Page, condition: str) -> None:
 @contextmanager
 def fake_server(handler: Callable[[ServerConnection], None]) -> Iterator[str]:
     """A WebSocket server that does what no webshoes server does; its address."""
-    with serve(handler, '127.0.0.1', 0, max_size=None, ping_interval=None) as server:
+    with serve(handler, '127.0.0.1', 0, max_size=None, ping_interval=None, compression=None) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f'ws://127.0.0.1:{server.socket.getsockname()[1]}'
