@@ -121,10 +121,10 @@ class WebShoesApp:
             store=Store(limits, threading.RLock(), secrets.token_urlsafe(6), meter.met),
             hooks=Hooks(),
             journal=Journal(time.monotonic),
-            encoder=Encoder(default, time.perf_counter, self._leave_out),
+            encoder=Encoder(default, time.perf_counter, threading.get_ident),
         )
-        self._encode_event = self._parts.encoder.encode_event
-        self._max_name = limits.max_name
+        self._encoder = self._parts.encoder
+        self._max_name, self._events = limits.max_name, self._parts.store.events
         self._trigger: Callable[..., int | None] = self._parts.store.trigger
         self._registering = threading.Lock()
         self._lifecycle = threading.RLock()
@@ -210,13 +210,15 @@ class WebShoesApp:
             ValueError: the name is empty or too long.
             RuntimeError: this process was forked from the one whose app this is.
         """
-        check_event(event, self._max_name)
+        if type(event) is not str or event not in self._events:  # the name of one that exists was checked
+            check_event(event, self._max_name)
         ver: LazyFuture = LazyFuture()
         try:
-            encoded = self._encode_event(event, data)
+            encoded = self._encoder.encode_event(event, data)
         except UnsendableError as exc:
             raise TypeError(str(exc)) from None
-        ver.known = self._trigger(event, encoded, time.time(), False, ver)
+        trigger = self._trigger  # before the call: Python 3.11 takes long to find a method that is none
+        ver.known = trigger(event, encoded, time.time(), False, ver)
         return ver
 
     def event(
@@ -282,10 +284,6 @@ class WebShoesApp:
             return fn
 
         return add
-
-    def _leave_out(self, seconds: float) -> None:
-        if (run := self._run) is not None:
-            run.leave_out(seconds)
 
     # --- lifecycle ---
 

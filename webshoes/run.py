@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -97,7 +96,6 @@ class Run:
         self.connections: dict[str, Connection] = {}
         self._fanout: Fanout | None = None
         self._unwatch: Callable[[], object] = lambda: None
-        self._dispatcher: Dispatcher | None = None
 
     async def _open(self) -> Closing:
         parts, loop = self._parts, asyncio.get_running_loop()
@@ -108,7 +106,7 @@ class Run:
             on_slow=self._slow,
             slow=parts.limits.slow_handler,
         )
-        self._dispatcher = dispatcher
+        parts.encoder.watch(dispatcher.leave_out)
         spawn, stalls, audiences = spawner(loop), Stalls(parts.limits.stall_timeout), Audiences()
         turn = Turn(stalls.look_at_all)
         fanout = Fanout(parts.store, loop, audiences, headroom(parts.limits.send_buffer), turn.end)
@@ -143,11 +141,6 @@ class Run:
     def _slow(self, name: str, seconds: float) -> None:
         self._parts.meter.met('slow_handler')
         self._parts.journal.slow(name, seconds)
-
-    def leave_out(self, seconds: float) -> None:
-        """Leave time that the server took out of what is told of the handler that runs, if one does in this thread."""
-        if self._dispatcher is not None and threading.current_thread() is self.thread.thread:
-            self._dispatcher.leave_out(seconds)
 
     def _scope(self, req: Any, conn: MakesConnection, ws: Any = None) -> Scope:
         return Scope(req=req, opts=self._parts.opts, wsa=self._parts.wsa, ws=ws, conn=conn)

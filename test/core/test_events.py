@@ -139,7 +139,7 @@ def test_settings_that_set_nothing() -> None:
     """Setting nothing leaves nothing behind, and keeps what was set."""
     store = new_store()
     store.configure('e', None, None)
-    assert not store._events
+    assert not store.events
     store.configure('e', 1, True)
     store.configure('e', None, None)
     assert trigger(store, 1, 1, 2) == [1, 1, 2]
@@ -150,7 +150,7 @@ def test_an_event_is_forgotten() -> None:
     """An event without value and subscriber costs nothing; one with a value stays."""
     store = new_store()
     store.unsubscribe(subscribed(store))
-    assert not store._events
+    assert not store.events
     trigger(store, 1)
     store.unsubscribe(subscribed(store))
     assert trigger(store, 2) == [2]

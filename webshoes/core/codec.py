@@ -108,21 +108,31 @@ class Encoder:
         default: as the `default` of `json.dumps`, takes a value of a type that is not known here and gives one that is,
             or raises `TypeError`.
         clock: monotonic seconds.
-        on_slow: called with the seconds that the data of an event took, where these are more than `SLOW`.
+        get_thread: returns the number of the current thread.
     """
 
-    __slots__ = ('_clock', '_default', '_on_slow', '_step')
+    __slots__ = ('_clock', '_default', '_get_thread', '_on_slow', '_step', '_watched')
 
     def __init__(
         self,
         default: Default | None = None,
         clock: Callable[[], float] = lambda: 0.0,
-        on_slow: Callable[[float], None] = lambda seconds: None,
+        get_thread: Callable[[], int] = lambda: 0,
     ) -> None:
         self._default = default
         self._clock = clock
-        self._on_slow = on_slow
+        self._get_thread = get_thread
+        self._watched = -1  # the thread in which the data of events is timed; no thread has this number
+        self._on_slow: Callable[[float], None] = lambda seconds: None
         self._step = _known_to_orjson if default is None else partial(_known_to_orjson, default=default)
+
+    def watch(self, on_slow: Callable[[float], None]) -> None:
+        """Time the data of events that is encoded in this thread from now on, and in no other.
+
+        Args:
+            on_slow: called with the seconds that the data of an event took, where these are more than `SLOW`.
+        """
+        self._watched, self._on_slow = self._get_thread(), on_slow
 
     def encode(self, value: Any) -> bytes:
         """Return the JSON of a value; `NaN` and the infinities become `null`.
@@ -139,7 +149,8 @@ class Encoder:
 
     def encode_event(self, event: str, value: Any) -> bytes:
         """As `encode`, for the data of an event, which the message then names."""
-        started = self._clock()
+        get_thread = self._get_thread  # before the call: Python 3.11 takes long to find a method that is none
+        started = self._clock() if get_thread() == self._watched else None
         try:
             try:
                 return b''.join((_dumps(value, self._step, _OPTIONS), b''))  # `encode`, written out: it saves a call
@@ -149,7 +160,7 @@ class Encoder:
         except UnsendableError as exc:
             raise UnsendableError(f'event {event!r}: {exc}') from None
         finally:
-            if (seconds := self._clock() - started) > SLOW:
+            if started is not None and (seconds := self._clock() - started) > SLOW:
                 self._on_slow(seconds)
 
     def reply(self, rep: str, value: Any, tid: Any, t: float) -> bytes:

@@ -101,6 +101,7 @@ class Store:
 
     Attributes:
         lock: as given.
+        events: the events that exist, by name; read without the lock, only whether one is there.
         wake: called, under the lock, when there is something to be asked of `take_news`; not again until it was.
     """
 
@@ -118,7 +119,7 @@ class Store:
         self._history, self._history_bytes = limits.history, limits.history_bytes
         self._epoch = epoch
         self._met = met
-        self._events: dict[str, _Event] = {}
+        self.events: dict[str, _Event] = {}
         self._changed: dict[str, None] = {}
 
     def leave(self, lock: AbstractContextManager[Any]) -> None:
@@ -144,7 +145,7 @@ class Store:
     def reader(self, name: str) -> Function | None:
         """What gives an event its first value, where it has none yet."""
         with self.lock:
-            event = self._events.get(name)
+            event = self.events.get(name)
             return None if event is None or event.ver else event.read
 
     def trigger(
@@ -197,7 +198,7 @@ class Store:
 
     def _append(self, name: str, data: bytes, t: float, only_first: bool) -> int:
         """One step after which all is well, whatever exception a signal handler raises between any two of them."""
-        event = self._events.get(name)
+        event = self.events.get(name)
         if event is None:
             event = self._event(name)
         log, ver, end = event.log, 1, len(data)
@@ -219,7 +220,7 @@ class Store:
     def newest(self, name: str) -> tuple[str, Version | None]:
         """An event's epoch, and its newest version if it ever had one."""
         with self.lock:
-            event = self._events.get(name)
+            event = self.events.get(name)
             return (self._epoch, None) if event is None else (event.epoch, event.log[-1] if event.log else None)
 
     def subscribe(self, subscription: Subscription[Any], since: Since | None) -> Position:
@@ -240,7 +241,7 @@ class Store:
     def unsubscribe(self, subscription: Subscription[Any]) -> None:
         """End a subscription; an event without value and subscriber is forgotten."""
         with self.lock:
-            event = self._events[subscription.name]
+            event = self.events[subscription.name]
             del event.subscriptions[subscription]
             subscription.cursor = ENDED
             self._forget_if_empty(subscription.name, event)
@@ -248,7 +249,7 @@ class Store:
     def next_push(self, subscription: Subscription[Any]) -> Push | None:
         """Move a cursor forward by one push, or say that it is at the newest version."""
         with self.lock:
-            event = self._events[subscription.name]
+            event = self.events[subscription.name]
             wanted = subscription.cursor + 1
             if wanted > event.ver:
                 return None
@@ -261,13 +262,13 @@ class Store:
     def lag(self, subscription: Subscription[Any]) -> int:
         """How many versions a subscription is behind."""
         with self.lock:
-            event = self._events.get(subscription.name)
+            event = self.events.get(subscription.name)
             return event.ver - subscription.cursor if event is not None else 0
 
     def subscribers(self, name: str) -> list[Any]:
         """The owners of an event's subscriptions, each once, the first to come first."""
         with self.lock:
-            event = self._events.get(name)
+            event = self.events.get(name)
             owners = (subscription.owner for subscription in event.subscriptions) if event is not None else ()
             return list(dict.fromkeys(owners))
 
@@ -281,7 +282,7 @@ class Store:
         with self.lock:
             changed, self._changed = self._changed, {}
             for name in changed:
-                event = self._events.get(name)
+                event = self.events.get(name)
                 if event is not None and event.log:
                     newest = event.log[-1]
                     count, event.told = newest.ver - event.told, newest.ver
@@ -291,9 +292,9 @@ class Store:
         return found
 
     def _event(self, name: str) -> _Event:
-        event = self._events.get(name)
+        event = self.events.get(name)
         if event is None:
-            event = self._events[name] = _Event(self._epoch, self._history)
+            event = self.events[name] = _Event(self._epoch, self._history)
         return event
 
     def _trim(self, event: _Event) -> None:
@@ -311,7 +312,7 @@ class Store:
 
     def _forget_if_empty(self, name: str, event: _Event) -> None:
         if not (event.ver or event.subscriptions or event.configured):
-            del self._events[name]
+            del self.events[name]
 
 
 _TRIGGER = Store.trigger.__code__
