@@ -88,12 +88,7 @@ class WebShoesApp:
         ssl: SSLContext | tuple[StrPath, StrPath] | None = None,
         default: Callable[[Any], Any] | None = None,
     ) -> None:
-        if not isinstance(addr, str):
-            raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
-        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
-            raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
-        if default is not None and not callable(default):
-            raise TypeError(f'default is a function of one value, as that of json.dumps, not {default!r}')
+        _check_arguments(addr, port, default)
         self.opts = opts if isinstance(opts, Bag) else Bag(dict(opts or {}))
         limits = limits or Limits()
         if self.opts.exists('max_ws_msg_size'):
@@ -129,7 +124,7 @@ class WebShoesApp:
         self._registering = threading.Lock()
         self._lifecycle = threading.RLock()
         self._run: Run | None = None
-        self._left_port: int | None = None  # of the server, in a process that was forked from the one that runs it
+        self._left_port: int | None = None  # the server's port, in a process forked from the one that runs it
         fork.add(self, WebShoesApp._leave)
         lifetime.prepare()
 
@@ -295,7 +290,7 @@ class WebShoesApp:
 
     @property
     def url(self) -> str:
-        """Where a program on this machine finds the server: `http://127.0.0.1:15801`, or `unix:/run/rig.sock`."""
+        """The server's address for programs on this machine: `http://127.0.0.1:15801`, or `unix:/run/rig.sock`."""
         return url_of(self._parts.addr, self.port, 'http' if self._parts.tls is None else 'https')
 
     @property
@@ -324,8 +319,8 @@ class WebShoesApp:
             before = self._run
             if self._is_running:
                 log.warning('start() of an app that is running: it stops, and starts anew on %s', self.url)
-            run = Run(self._parts, self.port)  # which a page that is open goes on asking, also where it was a free one
-            self._trigger = self._parts.store.trigger  # where it is refused, as the app was made before a fork
+            run = Run(self._parts, self.port)  # the same port, even one that was picked: open pages go on using it
+            self._trigger = self._parts.store.trigger  # `_leave` replaced it in a forked child
             try:
                 lifetime.hold(run, self)  # before the run that ends, if there is one: `run` goes on
                 self.stop()
@@ -393,6 +388,15 @@ class WebShoesApp:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _check_arguments(addr: object, port: object, default: object) -> None:
+    if not isinstance(addr, str):
+        raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
+    if default is not None and not callable(default):
+        raise TypeError(f'default is a function of one value, as that of json.dumps, not {default!r}')
 
 
 def _refuse_trigger(*trigger: object) -> int:

@@ -91,7 +91,7 @@ class _Call(Ordered, eq=False):
 
     @property
     def needs_place(self) -> bool:
-        """Whether it counts as one that runs: not where all that is left of it is done at once."""
+        """Return whether it needs a place among those that run. Answered calls and ends of subscriptions do not."""
         return not self.answered and not (self.subject is not None and self.subject.is_end)
 
 
@@ -157,26 +157,26 @@ class Calls:
 
     @property
     def turn_is_taken(self) -> bool:
-        """Whether a message without `tid` has to wait."""
+        """Return whether a message without `tid` has to wait."""
         return self._turn is not None or bool(self._for_turn)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing waits, nor has to."""
+        """Return whether nothing waits, nor has to."""
         return self._turn is None and not self._for_turn and not self._for_place
 
     def can_run(self, tid: Tid) -> bool:
-        """Whether a call would neither wait nor be refused."""
+        """Return whether a call would neither wait nor be refused."""
         return self.is_quiet and tid not in self._by_tid and self._has_place()
 
     @property
     def can_advance(self) -> bool:
-        """Whether something waits for nothing but room or time."""
+        """Return whether something waits for nothing but room or time."""
         return self._can_begin or bool(self._for_turn and self._turn is None)
 
     @property
     def _can_begin(self) -> bool:
-        """Whether there is a place for the first of the calls that wait for one."""
+        """Return whether there is a place for the first of the calls that wait for one."""
         return bool(self._for_place) and (self._has_place() or not self._for_place[0].needs_place)
 
     def wait_for_turn(self, message: Any, size: int) -> None:
@@ -228,10 +228,8 @@ class Calls:
         elif call.needs_place and not self._has_place():
             self._on.meter.met('max_in_flight')
             self._check_queue(size)
-            self._for_place = self._for_place or deque()
-            self._for_place.append(call)
             self._note(call)
-            self.is_idle = False
+            self._wait_for_place(call)
         else:
             self._begin(call)
         if subject is not None and not call.answered:
@@ -252,7 +250,7 @@ class Calls:
                 self._interrupt(call, exc)
 
     def abandon(self) -> None:
-        """Nobody listens any more: what waits is let go, for a thread too; what runs goes on to its end, unheard."""
+        """The peer is gone: drop calls that wait, for a thread too. The results of those that run are dropped."""
         self._for_turn.clear()
         self._for_place.clear()
         self._order = None
@@ -292,13 +290,18 @@ class Calls:
             self._release(call)
 
     def _release(self, call: _Call) -> None:
-        """Have the calls that waited for this one wait for a place; those that need none come first."""
+        """Have the calls that waited for this one wait for a place."""
         for other in self._order.leave(call) if self._order is not None else ():
-            self._for_place = self._for_place or deque()
-            if other.needs_place:
-                self._for_place.append(other)
-            else:
-                self._for_place.appendleft(other)
+            self._wait_for_place(other)
+
+    def _wait_for_place(self, call: _Call) -> None:
+        """Put a call behind those that wait for a place, or before them if it needs none."""
+        self._for_place = self._for_place or deque()
+        if call.needs_place:
+            self._for_place.append(call)
+        else:
+            self._for_place.appendleft(call)
+        self.is_idle = False
 
     def settle(self, result: Any, function: Function, rep: str, tid: Tid, size: int, ctx: Context) -> None:
         """Answer a call that was run already, now or when its result is there.

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from webshoes import tcp
-from webshoes.core import codec
 from webshoes.core.errors import SERVER_ERROR, Error
 from webshoes.core.meter import Meter
 from webshoes.core.rate import Rate
-from webshoes.headers import JSON
 from webshoes.log import log
 from webshoes.loops import Turn
 from webshoes.outlet import Outlet, Stalls, give_up, waiting_in
@@ -29,9 +27,9 @@ from webshoes.transports.compat import (
     release,
 )
 from webshoes.transports.half_closed import Probe
-from webshoes.transports.refusals import NO_REQUEST, raw, refused
+from webshoes.transports.refusals import NO_REQUEST, LastAnswer, raw, refused
 from webshoes.transports.request import Request, peer_address
-from webshoes.transports.upgraded import Upgraded
+from webshoes.transports.upgraded import EarlyFrames, Upgraded
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -50,7 +48,7 @@ class HttpConnections(web.Server):
     def __init__(self, handler: Serve, at_once: AtOnce, meter: Meter, stalls: Stalls, **settings: Any) -> None:
         super().__init__(handler, **settings)
         settings.pop('request_factory')
-        self._settings = settings  # of each connection
+        self._settings = settings  # arguments of each connection
         self.loop = asyncio.get_running_loop()
         self.at_once: AtOnce | None = at_once
         self.turn = Turn()
@@ -141,14 +139,14 @@ class HttpConnection(web.RequestHandler):
         self._answers: list[bytes] = []  # to be sent at the end of the turn
         self._done: Any = None  # what is left to do of the request that is served next
         self.is_half_closed = False  # the client sends no more, and waits for its answer
-        self._client_end: asyncio.Future[None] | None = None  # which is awaited after the last answer
+        self._client_end: asyncio.Future[None] | None = None  # done when the client ends; awaited after the last answer
         self._on_gone: Callable[[], object] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
         self._idle_until = server.loop.time() + server.meter.limits.keepalive_timeout  # when aiohttp closes it
         if HAS_HTTP_LANE and self._rate is None:
             HttpLane(self, self._take_requests)
         self.received = 0  # bytes
-        self._delivered = 0  # of these, when all that was answered to them had been sent
+        self._delivered = 0  # `received` when all answers had last been sent
         self.outlet: Outlet | None = None  # of what lives long on this connection: a WebSocket, an event stream
         self._frames: Upgraded | None = None  # what takes frames, as long as it is a WebSocket
 
@@ -298,7 +296,7 @@ class HttpConnection(web.RequestHandler):
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """Hand the bytes that come from here on to a parser of frames."""
-        early = _Early(parser)
+        early = EarlyFrames(parser)
         super().set_parser(early, data_received_cb)  # type: ignore[arg-type]
         release(self)
         assert self._known is not None  # or nothing had been read
@@ -347,12 +345,12 @@ class HttpConnection(web.RequestHandler):
 
     @property
     def has_body(self) -> bool:
-        """Whether the body of the last request has come."""
+        """Return whether the body of the last request has come."""
         return self._body.is_eof()
 
     @property
     def is_reading(self) -> bool:
-        """Whether bytes are taken, and it is not we who hold them up."""
+        """Return whether bytes are taken, and it is not we who hold them up."""
         return self._known is not None and not self._known.is_closing() and self._known.is_reading()
 
     def force_close(self) -> None:
@@ -379,12 +377,12 @@ class HttpConnection(web.RequestHandler):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether the connection waits for a request, where that can be seen."""
+        """Return whether the connection waits for a request. False where aiohttp's inside is unknown."""
         return HAS_HTTP_LANE and is_idle(self)
 
     @property
     def may_be_sending(self) -> bool:
-        """Whether something of an answer may wait to be sent, as far as that shows without a look at the kernel."""
+        """Return whether part of an answer may still be unsent, without asking the kernel."""
         if self._known is None or self.outlet is not None:
             return False
         return not self._is_idle or self.received != self._delivered
@@ -444,7 +442,7 @@ class HttpConnection(web.RequestHandler):
             log.error('a request failed', exc_info=exc)
             return refused(Error(500, SERVER_ERROR))
         log.debug('no request came from %s', request.remote, exc_info=exc)
-        return _LastAnswer(self._refusal_of(exc), self.linger)
+        return LastAnswer(self._refusal_of(exc), self.linger)
 
     def _refusal_of(self, exc: BaseException | None) -> Error:
         if isinstance(exc, LineTooLong):
@@ -473,30 +471,3 @@ class HttpConnection(web.RequestHandler):
     def _end_lingering(self) -> None:
         if self._client_end is not None and not self._client_end.done():
             self._client_end.set_result(None)
-
-
-class _LastAnswer(web.Response):
-    """An error after which nothing more is read from the connection."""
-
-    def __init__(self, error: Error, linger: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(status=error.code, body=codec.error(error), headers=JSON)
-        self.force_close()
-        self._linger = linger
-
-    async def write_eof(self, data: bytes = b'') -> None:
-        """Send the answer, and wait a moment for the client to read it."""
-        await super().write_eof(data)
-        await self._linger()
-
-
-class _Early:
-    """Keeps the frames that came right behind a handshake; aiohttp feeds them to its parser when it is given one."""
-
-    def __init__(self, parser: Any) -> None:
-        self.data = b''
-        self.feed_eof = parser.feed_eof
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Keep bytes."""
-        self.data += data
-        return False, b''

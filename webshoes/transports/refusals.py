@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -25,6 +25,20 @@ def refused(error: Error) -> web.Response:
     response = answer(error)
     response.force_close()
     return response
+
+
+class LastAnswer(web.Response):
+    """An error after which nothing more is read from the connection."""
+
+    def __init__(self, error: Error, linger: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(status=error.code, body=codec.error(error), headers=JSON)
+        self.force_close()
+        self._linger = linger
+
+    async def write_eof(self, data: bytes = b'') -> None:
+        """Send the answer, and wait a moment for the client to read it."""
+        await super().write_eof(data)
+        await self._linger()
 
 
 def redirection(exc: web.HTTPException) -> web.Response:

@@ -46,7 +46,7 @@ class Face(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a handler is running."""
+        """Return whether a handler is running."""
 
     async def close(self, timeout: float) -> None:
         """End what runs and close its connections, in so many seconds."""
@@ -105,18 +105,7 @@ class Server:
             if not reliance.works:
                 log.info('aiohttp %s is not one that webshoes knows. %s', aiohttp_version, reliance.lost)
         self._loop = asyncio.get_running_loop()
-        self._server = HttpConnections(
-            self._serve if MAKES_REQUESTS else self._serve_adopted,
-            self._http.serve_at_once,
-            self._meter,
-            self._stalls,
-            request_factory=self._request if MAKES_REQUESTS else None,
-            access_log=None,
-            logger=log,
-            keepalive_timeout=self._limits.keepalive_timeout,
-            max_line_size=self._limits.max_header_size,
-            max_field_size=self._limits.max_header_size,
-        )
+        self._server = self._make_server()
         sockets = listen(addr, port)
         fork.note_sockets(self, sockets)
         path = unix_path(addr)
@@ -131,6 +120,20 @@ class Server:
             fork.forget_sockets(self)
             raise
         return 0 if path is not None else int(sockets[0].getsockname()[1])
+
+    def _make_server(self) -> HttpConnections:
+        return HttpConnections(
+            self._serve if MAKES_REQUESTS else self._serve_adopted,
+            self._http.serve_at_once,
+            self._meter,
+            self._stalls,
+            request_factory=self._request if MAKES_REQUESTS else None,
+            access_log=None,
+            logger=log,
+            keepalive_timeout=self._limits.keepalive_timeout,
+            max_line_size=self._limits.max_header_size,
+            max_field_size=self._limits.max_header_size,
+        )
 
     async def _accept(self, listening: socket.socket, tls: SSLContext | None) -> asyncio.Server:
         """Accept the connections of a socket from here on."""
@@ -207,7 +210,7 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
             return refused(Error(503, 'The server is stopping'))
-        if not request.raw_path.isascii():  # which only aiohttp's parser in Python lets through (RFC 9112 section 3.2)
+        if not request.raw_path.isascii():  # only aiohttp's parser in Python lets it through (RFC 9112 section 3.2)
             return refused(Error(400, NO_REQUEST))
         protocol = cast(HttpConnection, request.protocol)
         headers = request.headers

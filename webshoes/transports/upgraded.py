@@ -8,10 +8,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 BROKEN = b'\xff\xff'  # no frame: the reader refuses it with 1002, as it should one that is not masked
 
 Take = Callable[[bytes], object]
+
+
+class EarlyFrames:
+    """Keeps the frames that came right behind a handshake; aiohttp feeds them to its parser when it is given one."""
+
+    def __init__(self, parser: Any) -> None:
+        self.data = b''
+        self.feed_eof = parser.feed_eof
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Keep bytes."""
+        self.data += data
+        return False, b''
 
 
 class Upgraded(asyncio.BaseProtocol):
