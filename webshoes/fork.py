@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 Heir = TypeVar('Heir')
 
-DESCRIPTORS = '/dev/fd'  # of this process; on Linux a link to /proc/self/fd
+DESCRIPTORS = '/dev/fd'  # this process's descriptors; on Linux a link to /proc/self/fd
 
 EVERY_ADDRESS = ('0.0.0.0', '::')  # noqa: S104  # nosec B104
 

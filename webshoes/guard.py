@@ -73,7 +73,7 @@ class Guard:
             self._tell(f'asked as host {asking.host!r}, which is not listed', host_setting(asking.host or ''))
 
     def passes(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request with these headers passes all that is here, as one of the same host did before."""
+        """Return whether a request with these headers passes all that is here, as one of the same host did before."""
         if self._auth is not None or 'Origin' in headers or headers.get('Host') not in self._taken:
             return False
         return headers.get('Sec-Fetch-Site') in (None, 'same-origin', 'none')
@@ -131,11 +131,11 @@ class Guard:
 
     @property
     def takes_message(self) -> bool:
-        """Whether a WebSocket may send its token as its first message."""
+        """Return whether a WebSocket may send its token as its first message."""
         return self._auth is not None and isinstance(self._auth.fn, Login) and self._auth.fn.by_message
 
     def is_public(self, path: str) -> bool:
-        """Whether the decoded path of a plain HTTP request needs no login."""
+        """Return whether the decoded path of a plain HTTP request needs no login."""
         return path in self._public
 
     async def authenticate(self, ctx: Context, may_be_public: bool = False) -> None:

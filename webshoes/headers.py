@@ -15,7 +15,7 @@ CHARSETS = ('utf-8', 'utf8', 'us-ascii', 'ascii', 'iso-8859-1', 'latin-1', 'wind
 
 
 def field(headers: Any, name: str) -> str | None:
-    """Return a header's value, its lines joined to one list (RFC 9110 section 5.3); `None` if there is none."""
+    """Return a header's value, its lines joined to one list (RFC 9110 section 5.3), or `None`."""
     if name not in headers:
         return None
     is_joined = not hasattr(headers, 'getone')  # in aiohttp 4 they are no multidict

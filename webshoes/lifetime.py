@@ -39,7 +39,7 @@ class Server(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is found."""
+        """The server's address."""
 
     def stop(self) -> None:
         """Stop, within a bounded time."""
@@ -148,7 +148,7 @@ def _handler(came: list[int], news: queue.SimpleQueue[int], also: Any) -> Callab
 
 
 def _is_own(handler: Any) -> bool:
-    """Whether a handler is the program's."""
+    """Return whether a signal handler is the program's own."""
     return callable(handler) and handler not in (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN, _exit)
 
 
@@ -195,7 +195,7 @@ def _at_exit() -> None:
     told = 0
     try:
         told = wait(is_last=True)
-    except SystemExit:  # of a handler of the program's; without threads there is nothing to leave
+    except SystemExit:  # a handler of the program raised it
         if _threads():
             raise
     finally:
@@ -210,7 +210,7 @@ def _stop_all() -> None:
 
 
 def _is_ending() -> bool:
-    """Whether the program ends, as against that it goes on serving after its last line."""
+    """Return whether the program ends now, instead of serving on after its last line."""
     if hasattr(sys, 'ps1') or not _main_returned():
         return True
     if threading.current_thread() is not threading.main_thread():
@@ -222,8 +222,8 @@ def _is_ending() -> bool:
 
 
 def _are_blocked() -> bool:
-    """Whether the program has blocked the signals, as those do that wait for them with `signal.sigwait`."""
-    ask = getattr(signal, 'pthread_sigmask', None)  # there is none on Windows
+    """Return whether the program has blocked the signals, as programs that use `signal.sigwait` do."""
+    ask = getattr(signal, 'pthread_sigmask', None)  # missing on Windows
     return ask is not None and not ask(signal.SIG_BLOCK, ()).isdisjoint(SIGNALS)
 
 
@@ -250,7 +250,7 @@ def _outermost_frame() -> list[FrameType]:
 
 
 def _main_returned() -> bool:
-    """Whether the script's code ran to its end: whether a return was the last thing it did."""
+    """Return whether the script's code ran to its end: whether a return was the last thing it did."""
     for frame in _main:
         return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith('RETURN')
     return False  # pragma: no cover  # no frame was seen: the main thread had ended before the first start

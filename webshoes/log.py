@@ -151,7 +151,7 @@ def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
 
 
 def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    """Whether a handler of the application shows a record on stdout or stderr."""
+    """Return whether a handler of the application shows a record on stdout or stderr."""
     if isinstance(handler, _Stderr) or record.levelno < handler.level:
         return False
     console = getattr(handler, 'console', None)  # that of rich's handler

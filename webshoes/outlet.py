@@ -100,7 +100,7 @@ class Outlet:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether nothing may be written until there is room again, or, on the way to its end, nothing ever."""
+        """Return whether nothing may be written until there is room again, or, on the way to its end, nothing ever."""
         return self.is_paused or self.is_lost or self.transport.is_closing()
 
     @property

@@ -44,6 +44,6 @@ def _read(name: str) -> bytes:
     path = _PACKAGE / 'web' / name
     if path.is_file():
         return path.read_bytes()
-    from importlib.resources import files  # which takes long to import
+    from importlib.resources import files  # here, because its import is slow
 
     return files('webshoes').joinpath('web', name).read_bytes()

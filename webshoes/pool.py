@@ -26,7 +26,7 @@ Args = TypeVarTuple('Args')
 NO_LATE_THREADS = (3, 12) <= sys.version_info < (3, 12, 3)
 
 
-LOOKUPS = (socket.getaddrinfo, socket.getnameinfo)  # as asyncio's loop calls them
+LOOKUPS = (socket.getaddrinfo, socket.getnameinfo)  # the functions that asyncio's loop runs in its executor
 
 _is_server_work = contextvars.ContextVar('is_server_work', default=False)
 
@@ -131,7 +131,7 @@ class DaemonPool(ThreadPoolExecutor):
         self._work.put(None)
 
     def is_member(self, thread: threading.Thread) -> bool:
-        """Whether a thread is one of the pool's."""
+        """Return whether a thread is one of the pool's."""
         return thread in self._members
 
 

@@ -60,7 +60,7 @@ class SignalNotes:
         self._numbers.clear()
 
     def came(self, numbers: Iterable[int]) -> bool:
-        """Whether one of these signals came."""
+        """Return whether one of these signals came."""
         self.drain()
         return not self._numbers.isdisjoint(numbers)
 
@@ -87,7 +87,7 @@ class SignalNotes:
 
 
 def _is_handled(number: signal.Signals) -> bool:
-    """Whether the program handles a signal; a partial is what `asyncio.run` has for Ctrl-C."""
+    """Return whether the program handles a signal. A partial does not count: `asyncio.run` handles Ctrl-C by one."""
     handler = signal.getsignal(number)
     return callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, partial)
 

@@ -72,7 +72,7 @@ def listen(addr: str, port: int) -> list[socket.socket]:
 
 
 def _is_every_address(addr: str) -> bool:
-    """Whether an address stands for all of IPv4 and IPv6."""
+    """Return whether an address stands for all of IPv4 and IPv6."""
     try:
         return not addr or ipaddress.IPv6Address(addr).is_unspecified
     except ValueError:
@@ -108,7 +108,7 @@ def _bind_all(places: Sequence[tuple[int, Any]], port: int, stack: contextlib.Ex
 
 def _listen_at(path: str) -> socket.socket:
     """Listen at a path. A socket's file that nobody listens at any more is replaced, any other file stays."""
-    with _alone_in(os.path.dirname(path)), contextlib.ExitStack() as stack:  # noqa: PTH120  # as in unix_path
+    with _alone_in(os.path.dirname(path)), contextlib.ExitStack() as stack:  # noqa: PTH120  # see unix_path
         _clear(path)
         one = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:

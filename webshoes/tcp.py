@@ -1,4 +1,4 @@
-"""What the kernel knows about a connection, and what it is told to do with one."""
+"""How far the bytes of a connection have come, asked of the kernel, and socket options."""
 
 from __future__ import annotations
 

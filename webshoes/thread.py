@@ -69,11 +69,11 @@ class LoopThread(ThreadMsg):  # type: ignore[misc]  # threadmsg carries no types
         return not self.is_running()
 
     def is_running(self) -> bool:
-        """Whether the thread has not ended."""
+        """Return whether the thread has not ended."""
         return bool(self.thread.is_alive())
 
     def is_inside(self) -> bool:
-        """Whether the caller runs on the loop's thread or in one of the pool's: waiting would be for itself."""
+        """Return whether the caller runs on the loop's thread or in one of the pool's: waiting would be for itself."""
         current = threading.current_thread()
         return current is self.thread or any(pool.is_member(current) for pool in self._pools)
 

@@ -56,7 +56,7 @@ class Access:
         self._is_loopback = is_loopback
 
     def takes_host(self, asking: Asking) -> bool:
-        """Whether the server may be asked under this name. Who names none is no browser."""
+        """Return whether the server may be asked under this name. Who names none is no browser."""
         if asking.host is None or self._hosts == {'*'}:
             return True
         host = parse_host(asking.host)
@@ -67,12 +67,12 @@ class Access:
         return self._hosts is None and not self._is_loopback
 
     def is_unlisted(self, asking: Asking) -> bool:
-        """Whether the name is a domain's that was let in though nobody listed it."""
+        """Return whether the name is a domain's that was let in though nobody listed it."""
         host = parse_host(asking.host or '')
         return self._hosts is None and host is not None and host.name != 'localhost' and _address(host.name) is None
 
     def takes_origin(self, asking: Asking, is_page: bool = False) -> bool:
-        """Whether a page that asks, if it is one, may.
+        """Return whether a page that asks, if it is one, may.
 
         Args:
             asking: what the request tells.
@@ -85,7 +85,7 @@ class Access:
         return is_page and asking.mode == 'navigate'
 
     def is_own(self, asking: Asking) -> bool:
-        """Whether the origin is the server's own; the scheme aside, as TLS may end at a proxy."""
+        """Return whether the origin is the server's own; the scheme aside, as TLS may end at a proxy."""
         origin = parse_origin(asking.origin or '')
         host = parse_host(asking.host or '')
         if origin is None or host is None:
@@ -95,17 +95,17 @@ class Access:
         return (theirs.name, theirs.port) == (host.name, mine)
 
     def is_listed(self, origin: str) -> bool:
-        """Whether an origin is among those that are let in."""
+        """Return whether an origin is among those that are let in."""
         return '*' in self._origins or _plain(origin) in self._origins
 
     @property
     def takes_all(self) -> bool:
-        """Whether all origins are let in."""
+        """Return whether all origins are let in."""
         return '*' in self._origins
 
     @property
     def has_origins(self) -> bool:
-        """Whether any other origin is let in, so that answers differ by it."""
+        """Return whether any other origin is let in, so that answers differ by it."""
         return bool(self._origins)
 
 
@@ -171,7 +171,7 @@ def setting(name: str, value: str) -> str:
 
 
 def host_setting(host: str) -> str | None:
-    """Return the setting that lets in a `Host` header, `None` if there is none."""
+    """Return the setting that lets in a `Host` header, or `None`."""
     found = parse_host(host)
     if found is None:
         return None
@@ -186,7 +186,7 @@ def refused_page(asking: Asking, function: str | None) -> tuple[str, str | None]
         function: the name of the function that it would call by GET, `None` where it is for anything else.
 
     Returns:
-        A sentence, and the narrowest setting that lets such a request in; `None` if there is none.
+        A sentence, and the narrowest setting that lets such a request in, or `None`.
     """
     if asking.origin is not None:
         is_origin = asking.origin == 'null' or parse_origin(asking.origin) is not None
@@ -265,5 +265,5 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_loopback(addr: str) -> bool:
-    """Whether an address to listen on is loopback's."""
+    """Return whether an address to listen on is loopback's."""
     return bool(addr) and _shortest(addr.lower()) == 'localhost'

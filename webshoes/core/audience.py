@@ -139,7 +139,7 @@ class Row:
         self.left = 0
 
     def has(self, way: Way) -> bool:
-        """Whether there is a member of this transport."""
+        """Return whether there is a member of this transport."""
         return way in self._taken
 
     def enter(self, subscription: Subscription[Any], way: Way) -> None:

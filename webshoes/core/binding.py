@@ -126,7 +126,7 @@ def _kinds(hint: Any) -> list[Any]:
 def _fits(value: Any, hint: Any) -> bool:
     try:
         msgspec.convert(value, hint, strict=False)
-    except Exception:  # of the type itself, which is told when the handler is registered
+    except Exception:  # the type itself is wrong, which registration reports
         return False
     return True
 

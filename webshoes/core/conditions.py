@@ -26,7 +26,7 @@ STRONG_AFTER = 60  # seconds after which a date of modification counts as strong
 
 
 class Validators(Struct, frozen=True):
-    """What tells two versions of a representation apart (RFC 9110 section 8.8).
+    """Validators of a representation: they tell its versions apart (RFC 9110 section 8.8).
 
     Args:
         etag: the entity tag, quotes included.
@@ -96,7 +96,7 @@ def read_date(text: str) -> int | None:
 
 
 def _lists(tags: str, etag: str, *, weak: bool) -> bool:
-    """Whether a list of entity tags has this one, by weak or by strong comparison (RFC 9110 section 8.8.3.2)."""
+    """Return whether a list of entity tags has this one, by weak or by strong comparison (RFC 9110 section 8.8.3.2)."""
     if tags.strip() == '*':
         return True
     if weak:
@@ -105,6 +105,6 @@ def _lists(tags: str, etag: str, *, weak: bool) -> bool:
 
 
 def _is_newer(current: Validators, date: str | None, *, otherwise: bool) -> bool:
-    """Whether the representation changed after a date; `otherwise` where one of the two dates is not known."""
+    """Return whether the representation changed after a date; `otherwise` where one of the two dates is not known."""
     since = read_date(date) if date is not None else None
     return current.modified > since if current.modified is not None and since is not None else otherwise

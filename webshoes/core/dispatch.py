@@ -96,7 +96,7 @@ class Dispatcher:
                 self._on_slow(name, seconds)
 
     def leave_out(self, seconds: float) -> None:
-        """Leave time that the server took, up to now, out of what is told of the handler that runs."""
+        """Subtract time that the server itself took, up to now, from the time of the running handler."""
         self._left_out.append((self.clock(), seconds))
 
     def error(self, exc: BaseException, where: str) -> Error:
@@ -104,7 +104,7 @@ class Dispatcher:
         return from_exception(exc, lambda failure: self._on_failure(failure, where))
 
     def is_end(self, exc: BaseException) -> bool:
-        """Whether an exception ends the work of the server, and is no failure of the program's.
+        """Return whether an exception ends the work of the server, and is not a failure of the program.
 
         Another `CancelledError` or `GeneratorExit` is one: a function of the program has raised it, or cancelled the
         task that it runs in.
@@ -144,5 +144,5 @@ class _Paced:
 
 
 def is_pending(result: Any) -> bool:
-    """Whether a handler's result is still to be awaited."""
+    """Return whether a handler's result is still to be awaited."""
     return hasattr(type(result), '__await__')

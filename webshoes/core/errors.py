@@ -16,7 +16,9 @@ from typing import Any
 from webshoes.core.text import check_text
 
 SERVER_ERROR = 'Server error'
-HTTP_ERRORS: list[type[BaseException]] = []  # of the library that speaks HTTP, with a status, a reason and a text
+HTTP_ERRORS: list[
+    type[BaseException]
+] = []  # types of the HTTP library's errors: each has a status, a reason and a text
 
 
 class Error(Exception):
@@ -62,7 +64,7 @@ def from_exception(exc: BaseException, on_failure: Callable[[BaseException], Non
 
 
 def is_answer(exc: BaseException) -> bool:
-    """Whether an exception is meant for the client, and no failure."""
+    """Return whether an exception is meant for the client, and no failure."""
     return isinstance(exc, (Error, *HTTP_ERRORS))
 
 

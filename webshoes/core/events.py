@@ -178,7 +178,7 @@ class Store:
             return ver
 
     def _is_inside(self) -> bool:
-        """Whether this very thread, which has the lock, is in the middle of a trigger, and this is a signal handler's.
+        """Return whether a signal handler calls this while its thread, which has the lock, is triggering.
 
         The mark alone does not tell: it stays set when an exception ends a trigger, whose frame is on no stack then.
         """
@@ -353,7 +353,7 @@ class Event:
 
 
 def _is_same(data: bytes, other: bytes) -> bool:
-    """Whether two JSON texts hold equal data, in whatever order their keys stand."""
+    """Return whether two JSON texts hold equal data, in whatever order their keys stand."""
     if len(data) != len(other):  # another order of keys has the same length
         return False
     return data == other or codec.encode_sorted(json.loads(data)) == codec.encode_sorted(json.loads(other))

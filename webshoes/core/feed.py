@@ -219,7 +219,7 @@ class Feed:
 
     @property
     def has_output(self) -> bool:
-        """Whether there may be something to send."""
+        """Return whether there may be something to send."""
         return bool(self.outbox or self.stale)
 
     def take(self, size: int, dress: Callable[[bytes], bytes]) -> tuple[list[bytes], int]:

@@ -43,7 +43,7 @@ class Handler(Function, frozen=True):
     is_plain: bool  # runs at once and to its end: neither in a thread, nor as a coroutine
 
     def takes(self, method: str) -> bool:
-        """Whether the handler takes this HTTP method."""
+        """Return whether the handler takes this HTTP method."""
         return method not in NOT_CALLS if self.methods is None else method in self.methods
 
     @property
@@ -176,7 +176,7 @@ def _parameters(fn: Callable[..., Any], where: str, usage: str) -> list[inspect.
 
 
 def is_threaded(fn: Any) -> bool:
-    """Whether a function is marked to run in the thread pool."""
+    """Return whether a function is marked to run in the thread pool."""
     return getattr(fn, _THREADED, False) is True
 
 

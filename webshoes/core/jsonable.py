@@ -69,7 +69,7 @@ def ask(default: Default | None, value: Any) -> Any:
     """Have the program's own function take a value of an unknown type one step towards JSON.
 
     Raises:
-        UnsendableError: it refuses, or there is none.
+        UnsendableError: `default` refuses the value, or is `None`.
     """
     sentence = f'{_kind(value)} cannot be JSON'
     if default is None:
@@ -81,7 +81,7 @@ def ask(default: Default | None, value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, for an error."""
+    """Return the name of a value's type for an error message."""
     return f'the class {value.__qualname__}' if isinstance(value, type) else type(value).__qualname__
 
 

@@ -119,5 +119,5 @@ def _check(limit: Field[Any], value: Any) -> None:
 
 
 def over(count: float, limit: float | None) -> bool:
-    """Whether `count` is past `limit`; nothing is past `None`."""
+    """Return whether `count` is past `limit`; nothing is past `None`."""
     return limit is not None and count > limit

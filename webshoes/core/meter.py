@@ -20,7 +20,7 @@ class Meter:
         self._met = dict.fromkeys((limit.name for limit in fields(Limits)), 0)
 
     def over(self, name: str, count: float) -> bool:
-        """Whether a count is past a limit; if it is, that is counted."""
+        """Return whether a count is past a limit; if it is, that is counted."""
         limit: Any = getattr(self.limits, name)
         if not over(count, limit):
             return False

@@ -32,7 +32,7 @@ def choose_coding(accept: str | None, available: Collection[str]) -> str | None:
         return weights.get(coding, others if others is not None else 0.0)
 
     plain = weights.get('identity', others)  # unlisted, it is taken but liked least
-    best = max(available, key=weight_of, default='')  # of equal ones the first
+    best = max(available, key=weight_of, default='')  # the first of equal ones
     if best and weight_of(best) > 0 and weight_of(best) >= (plain or 0.0):
         return best
     return None if plain == 0 else ''

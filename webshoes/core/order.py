@@ -15,7 +15,7 @@ from msgspec import Struct
 
 
 class Subject(Struct, frozen=True):
-    """What a message is about: one subscription, or with `uid` `None` all of an event. `is_end`: it ends them."""
+    """The subscription that a message begins or ends; with `uid` `None` all of the event's. `is_end`: it ends them."""
 
     event: str
     uid: str | None
@@ -99,7 +99,7 @@ class Order(Generic[M]):
 
 
 class Line:
-    """What the messages are about that wait for their turn, so that none overtakes one about the same subscription."""
+    """The subjects of messages that wait for their turn, so that none overtakes one with the same subject."""
 
     __slots__ = ('_counts',)
 
@@ -119,7 +119,7 @@ class Line:
                 self._counts[key] = count
 
     def has(self, subject: Subject) -> bool:
-        """Return whether a message about the same waits."""
+        """Return whether a message about the same subject waits."""
         event, uid = subject.event, subject.uid
         return (
             event in self._counts if uid is None else not self._counts.keys().isdisjoint(((event, uid), (event, None)))

@@ -6,7 +6,7 @@ import re
 
 from msgspec import Struct
 
-MAX_RANGES = 16  # of one request; a client that asks for more gets the whole
+MAX_RANGES = 16  # ranges in one request; a client that asks for more gets the whole file
 _SPEC = re.compile(r'(?P<first>[0-9]*)-(?P<last>[0-9]*)')
 _DIGITS = 18  # no size has more; longer numbers are cut, and stay larger than every size
 

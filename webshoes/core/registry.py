@@ -132,7 +132,7 @@ class Entry(Struct, frozen=True):
             yield first, {}
 
     def has(self, key: str, handler: Handler) -> bool:
-        """Whether a key stands for this handler, and for itself alone, in a dict that makes nothing up."""
+        """Return whether a key stands for this handler, and for itself alone, in a dict that makes nothing up."""
         return type(self.fm) is dict and not _is_pattern(key) and self.fm.get(key) is handler.fn
 
     def target(self, key: str) -> Handler | Folder:
@@ -236,7 +236,7 @@ class Known(Struct, frozen=True):
 
     @property
     def is_so(self) -> bool:
-        """Whether it still is."""
+        """Return whether it still is."""
         return self.fm.get(self.key) is self.fn
 
 

@@ -95,7 +95,7 @@ class Session:
         self.feed = Feed(services, ctx, wake)
         self._arrived: deque[tuple[Any, int]] = EMPTY  # messages of a frame that are not looked at yet
         self._calls = Calls(services, self.feed.send, self._resume, wake, self._has_room)
-        self._line: Line | None = None  # of messages about events that wait for their turn; none ever did
+        self._line: Line | None = None  # made when the first message about an event waits for its turn
         self._rate = None if self._is_open else Rate(services.meter, services.dispatcher.clock)
         self._stopping = False
         self.is_dry = True
@@ -111,7 +111,7 @@ class Session:
         `_handle`, `Calls.accept` and `Dispatcher.call` would do it; what may be otherwise is left to these, before
         anything has run. One that is not UTF-8 sets `close_code` to 1007 (RFC 6455 section 8.1).
         """
-        # What is caught here must not be the context of what a handler raises: no handler is called in these `except`s.
+        # No handler is called inside these `except` blocks: the exception would become the context of its own ones.
         try:
             message = codec.read(data)
         except (ValueError, RecursionError, codec.DecodeError):
@@ -243,7 +243,7 @@ class Session:
         self._handle(message, size)
 
     def _is_in_line(self, message: Any) -> bool:
-        """Whether a message about the same subscription waits for its turn, so that this one waits, too."""
+        """Return whether a message about the same subscription waits for its turn, so that this one waits, too."""
         subject = self._subject(message) if self._line is not None else None
         return self._line is not None and subject is not None and self._line.has(subject)
 
@@ -361,13 +361,13 @@ class Session:
 
     @property
     def has_output(self) -> bool:
-        """Whether `take` may have something."""
+        """Return whether `take` may have something."""
         feed, calls = self.feed, self._calls
         return bool(feed.outbox or feed.stale or self._arrived or calls.can_advance)
 
     @property
     def is_behind(self) -> bool:
-        """Whether something of what was received is to be answered, or sent, before more should be received."""
+        """Return whether something of what was received is to be answered, or sent, before more should be received."""
         return bool(self._arrived or self.feed.outbox)
 
     def write_answers(self) -> bool:
@@ -410,7 +410,7 @@ class Session:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is running or waiting."""
+        """Return whether a call is running or waiting."""
         return not self._calls.is_idle
 
     def stop(self) -> None:

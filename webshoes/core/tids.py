@@ -26,7 +26,7 @@ LONE_SURROGATES = re.compile('[\ud800-\udfff]')
 
 
 def is_tid(value: Any, max_name: int) -> bool:
-    """Whether a value may be a `tid`: a number, or a text of at most `max_name` characters."""
+    """Return whether a value may be a `tid`: a number, or a text of at most `max_name` characters."""
     if isinstance(value, str):
         return len(value) <= max_name
     return isinstance(value, (int, float)) and not isinstance(value, bool)

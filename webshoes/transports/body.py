@@ -18,7 +18,7 @@ from webshoes.transports.compat import HttpProcessingError
 
 FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 PLAIN = re.compile(r"[A-Za-z0-9_.~&=,:/@!$'()*;?-]*").fullmatch  # a query in which nothing is escaped
-HALF = re.compile(rb'\xed[\xa0-\xbf][\x80-\xbf]?').search  # of a surrogate pair, as UTF-8 would have it
+HALF = re.compile(rb'\xed[\xa0-\xbf][\x80-\xbf]?').search  # half of a surrogate pair, as if UTF-8 had a form for it
 
 
 Parameters = tuple[dict[str, Any], dict[str, list[Any]]]

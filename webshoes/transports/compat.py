@@ -1,4 +1,4 @@
-"""What webshoes uses of aiohttp beyond its public interface: no other module names a private attribute of aiohttp's.
+"""Uses of aiohttp beyond its public interface: no other module names a private attribute of aiohttp's.
 
 Each use is tried when this module is imported, on objects of aiohttp's own, without a socket or a running loop.
 `RELIANCES` says which of them work, and what is lost without each. Where one does not work, aiohttp's public interface
@@ -26,7 +26,7 @@ try:
 except ImportError:  # a malformed request is then answered with 400, whatever is wrong with it
 
     class LineTooLong(Exception):  # type: ignore[no-redef]  # noqa: N818
-        """What is never raised."""
+        """Stands in for aiohttp's error; never raised."""
 
     HttpProcessingError = LineTooLong  # type: ignore[misc,assignment]
 
@@ -39,7 +39,7 @@ PIPELINED = 16  # requests that are answered in one go; more of them take their 
 QUEUE_LIMIT = 256 * 1024  # bytes of queued messages, before no more frames are read
 
 
-# of each request: `Request` counts the fields of forms by itself
+# Arguments of each `Request`, which counts the fields of forms by itself.
 REQUEST_SETTINGS: dict[str, Any] = {}
 if 'client_max_fields' in signature(web.BaseRequest.__init__).parameters:
     REQUEST_SETTINGS['client_max_fields'] = 0
@@ -48,7 +48,7 @@ Messages = list[tuple[Any, Any]]
 
 
 def is_idle(connection: Any) -> bool:
-    """Whether the task of a connection waits for a request, or has not begun, and none is queued for it."""
+    """Return whether the task of a connection waits for a request, or has not begun, and none is queued for it."""
     waiter = connection._waiter
     return not connection._messages and (not connection._request_count or (waiter is not None and not waiter.done()))
 
@@ -59,7 +59,7 @@ def queued_requests(connection: Any) -> Sequence[tuple[Any, Any]]:
 
 
 def is_upgraded(connection: Any) -> bool:
-    """Whether a connection has received a request to speak another protocol."""
+    """Return whether a connection has received a request to speak another protocol."""
     return connection._upgraded  # type: ignore[no-any-return]
 
 

@@ -50,7 +50,7 @@ class OpenFile:
 
 
 def resolve(root: str, path: str, links: bool) -> Path | None:
-    """Return the file or folder that a path names below a root, with all links followed; `None` if there is none.
+    """Return the file or folder that a path names below a root, with all links followed, or `None`.
 
     Args:
         root: the folder.
@@ -79,7 +79,7 @@ def resolve(root: str, path: str, links: bool) -> Path | None:
 
 
 def open_file(path: Path, root: Path | None) -> OpenFile | None:
-    """Open a plain file; `None` if there is none that can be read.
+    """Open a plain file. Return `None` if it cannot be read.
 
     Args:
         path: the file.

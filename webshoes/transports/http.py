@@ -46,7 +46,7 @@ class Files(Protocol):
     """What this face needs of the one that serves files."""
 
     def has_builtin(self, path: str) -> bool:
-        """Whether the package has a file for a path."""
+        """Return whether the package has a file for a path."""
 
     def builtin(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the package's file for a request."""
@@ -55,7 +55,7 @@ class Files(Protocol):
         """Raise error 405 where a file is to be changed."""
 
     async def has(self, folder: Folder, path: str) -> bool:
-        """Whether a folder has a file at a path."""
+        """Return whether a folder has a file at a path."""
 
     async def file(self, request: web.BaseRequest, path: Path) -> web.StreamResponse:
         """A file."""
@@ -80,7 +80,7 @@ class Events(Protocol):
 
 
 class Client(Protocol):
-    """What the connection of a request does for its call."""
+    """The part of a connection that a call needs."""
 
     def when_gone(self, fn: Callable[[], object] | None) -> None:
         """Call a function once the client has gone, at once if it has; `None` takes it back."""
@@ -137,7 +137,7 @@ class Http:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a handler is running."""
+        """Return whether a handler is running."""
         return self._running > 0
 
     def stop(self) -> None:
@@ -277,7 +277,7 @@ class Http:
             return None
 
     async def _comes_first(self, match: Match | None, path: str) -> bool:
-        """Whether an existing file of a folder comes before a file of the package."""
+        """Return whether an existing file of a folder comes before a file of the package."""
         folder = match.target if match is not None else None
         return match is not None and isinstance(folder, Folder) and await self._files.has(folder, _below(match, path))
 
@@ -398,10 +398,10 @@ def _below(match: Match, path: str) -> str:
 
 
 def _has_begun(request: web.BaseRequest) -> bool:
-    """Whether the handler has begun an answer by itself."""
+    """Return whether the handler has begun an answer of its own."""
     return bool(getattr(request.writer, 'has_begun', request.writer.output_size))
 
 
 def _is_gone(request: web.BaseRequest) -> bool:
-    """Whether the client has left."""
+    """Return whether the client has left."""
     return request.transport is None or request.transport.is_closing()

@@ -34,8 +34,8 @@ class Request(web.BaseRequest):
     """A request whose forms have at most `Limits.max_fields` fields, each in one of `CHARSETS`."""
 
     _was_counted = False  # among those over a limit
-    _fields: Any = None  # of its form, once it was read
-    _parts: Sequence[BodyPartReader] = ()  # of its form, so far
+    _fields: Any = None  # the form's fields, once it was read
+    _parts: Sequence[BodyPartReader] = ()  # the form's parts, so far
     _shown: CIMultiDictProxy[str] | None = None  # its headers, while some are hidden
     whole: bytes | None = None  # the body, where it was read before this was made
 
@@ -125,7 +125,7 @@ class Request(web.BaseRequest):
 
 
 def _field(part: BodyPartReader, name: str, value: Any) -> Any:
-    """Return the value of a field, `None` if there is none, given what aiohttp makes of its part."""
+    """Return a field's value, or `None`, given the value that aiohttp makes of its part."""
     if part.filename is not None and not isinstance(value, web.FileField) and not value:
         return None  # what a browser sends for a file input without a file
     if not isinstance(value, bytearray):

@@ -342,7 +342,7 @@ def _cursors(text: str, count: int) -> list[Since]:
 
 
 def _wants_stream(request: web.BaseRequest) -> bool:
-    """Whether `Accept` (RFC 9110 section 12.5.1) asks for an event stream: by its name, or as it refuses JSON.
+    """Return whether `Accept` (RFC 9110 section 12.5.1) asks for an event stream: by name, or because it refuses JSON.
 
     Raises:
         Error: 406, it refuses both.

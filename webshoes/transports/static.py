@@ -43,7 +43,7 @@ class Static:
         self._journal = journal
 
     def has_builtin(self, path: str) -> bool:
-        """Whether the package has a file for a path."""
+        """Return whether the package has a file for a path."""
         return path in self._builtin
 
     def builtin(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -76,7 +76,7 @@ class Static:
         _check_method(method)
 
     async def has(self, folder: Folder, path: str) -> bool:
-        """Whether a folder has a file at a path."""
+        """Return whether a folder has a file at a path."""
         try:
             return await in_server_thread(_has, folder, path)
         except LeadsOutError as exc:

@@ -35,7 +35,7 @@ MakeSession = Callable[[Services, Context, Callable[[], None]], Session]
 
 
 class HasHeaders(Protocol):
-    """What is needed of a request beyond aiohttp's."""
+    """The part of a request that the handshake needs."""
 
     def hiding(self, name: str) -> AbstractContextManager[None]:
         """Have `headers` without one of them for a while."""
@@ -211,7 +211,7 @@ class WebSockets:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a handler of any connection is running."""
+        """Return whether a handler of any connection is running."""
         return any(peer.session.is_busy for peer in self._peers)
 
     def stop(self) -> None:
@@ -241,5 +241,5 @@ async def _prepare(ws: SlowLane, request: web.BaseRequest) -> None:
 
 
 def _has_token(request: web.BaseRequest) -> bool:
-    """Whether a handshake brings a login with it."""
+    """Return whether a handshake brings a login with it."""
     return 'Authorization' in request.headers or offered_token(request.headers) is not None
