@@ -26,6 +26,8 @@ BOTH = ('br', 'gzip')
         ('gzipped, brotli', ''),
         ('gzip;q=0', ''),
         ('gzip;q=0.000, br;q=0', ''),
+        ('gzip ;q = 0', ''),
+        ('gzip;q =\t0.5, br;q= 0', 'gzip'),
         ('br;q=0, gzip;q=0.001', 'gzip'),
         ('*', 'br'),
         ('*;q=0.1', 'br'),

@@ -22,7 +22,7 @@ _DATES = [
         rf'[a-z]{{3}} {_MONTH} (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})',  # asctime
     )
 ]
-STRONG_AFTER = 60  # seconds after which a date of modification counts as strong (RFC 9110 section 8.8.2.2 asks for 1)
+STRONG_AFTER = 1  # seconds after which a date of modification counts as strong (RFC 9110 section 8.8.2.2)
 
 
 class Validators(Struct, frozen=True):
@@ -63,7 +63,7 @@ def allows_range(if_range: str | None, current: Validators, now: float) -> bool:
     """Tell whether a request gets the range that it asks for (RFC 9110 section 13.1.5).
 
     A range is only joined to what the client has if that is surely of the same version. So a tag must be strong, and a
-    date must be exact and not new: a file may change twice in a second.
+    date must be exact, and its second over: a file may change twice in a second.
 
     Args:
         if_range: the header's value.
@@ -75,7 +75,7 @@ def allows_range(if_range: str | None, current: Validators, now: float) -> bool:
     if '"' in if_range:
         return not if_range.startswith('W/') and if_range == current.etag
     date = read_date(if_range)
-    return date is not None and date == current.modified and now - date > STRONG_AFTER
+    return date is not None and date == current.modified and now - date >= STRONG_AFTER
 
 
 def read_date(text: str) -> int | None:

@@ -53,9 +53,13 @@ def weigh_type(accept: str, media_type: str) -> tuple[float, bool] | None:
 
 
 def _read(field: str) -> Iterator[tuple[str, float]]:
-    """Read a list of weighted names, lower-cased. Members with a weight that is none are left out."""
+    """Read a list of weighted names, lower-cased. Members with a weight that is none are left out.
+
+    Space around `=` is malformed, but `gzip;q = 0` refuses gzip all the same.
+    """
     for member in _MEMBER.findall(field.lower()):
         name, *parameters = (part.strip() for part in _PARAMETER.findall(member))
-        weights = [value for key, _, value in (part.partition('=') for part in parameters) if key == 'q']
+        pairs = [part.partition('=') for part in parameters]
+        weights = [value.strip() for key, _, value in pairs if key.strip() == 'q']
         if name and all(_WEIGHT.fullmatch(weight) for weight in weights):
             yield name, float(weights[0]) if weights else 1.0
