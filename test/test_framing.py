@@ -296,6 +296,23 @@ def test_own_file_response(serve: Serve, big: Path) -> None:
     assert len(body) == SIZE
 
 
+@pytest.mark.parametrize('headers', [(), ('Range: bytes=0-5',), ('Range: bytes=999999999-',), ('If-None-Match: *',)])
+@pytest.mark.parametrize('method', ['GET', 'HEAD', 'POST'])
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize('name', ['big.bin', 'nothing'])
+def test_own_file_response_is_no_failure(
+    serve: Serve, big: Path, caplog: pytest.LogCaptureFixture, name: str, loop: str, method: str, headers: tuple[str]
+) -> None:
+    """Nothing is logged where a `FileResponse` was sent, whatever was asked of it."""
+    wsa = serve({'own': lambda ctx, q: web.FileResponse(big.with_name(name))}, loop=loop)
+    os.truncate(big, 100_000)
+    with dial(wsa.port) as connection:
+        connection.sendall(get('/cmd/own', *headers, method=method))
+        assert read_to_end(connection).startswith(b'HTTP/1.1 ')
+    wsa.stop()
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
 @pytest.mark.parametrize('path', ['/cmd/next', '/s/big.bin', '/s/nothing', '/s', '/webshoes.js', '/cmd?evt=e'])
 def test_connection_goes_on(serve: Serve, tmp_path: Path, path: str, version: str) -> None:

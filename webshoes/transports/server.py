@@ -173,7 +173,7 @@ class Server:
             await self._send(request, exc)
             raise
         await self._send(request, response)
-        return response
+        return _Sent() if isinstance(response, web.FileResponse) else response
 
     async def _send(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Send an answer. The connection ends with one that its head does not delimit, or that breaks off.
@@ -286,3 +286,17 @@ class Server:
         deadline = loop.time() + POLL * 50
         while self._server.transports and loop.time() < deadline:
             await asyncio.sleep(POLL)
+
+
+class _Sent(web.StreamResponse):
+    """Stands for a `FileResponse` that was sent. aiohttp prepares what it is given again, and this one would fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send nothing."""
+
+    async def write_eof(self, data: bytes = b'') -> None:
+        """Send nothing."""
