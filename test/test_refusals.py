@@ -104,6 +104,8 @@ def test_a_link_is_let_in_by_the_hint(serve: Serve, caplog: pytest.LogCaptureFix
             'GET {path} from 127.0.0.1 was refused with 401: {reason}; to let it in: {hint}',
         ),
         ('GET', '/cmd?evt=heat', {}, "GET '/cmd' from 127.0.0.1 was refused with 401: {reason}"),
+        ('GET', '/files/a%2541', {}, "GET '/files/a%41' from 127.0.0.1 was refused with 401: {reason}"),
+        ('GET', '/files/*', {}, 'GET {path} from 127.0.0.1 was refused with 401: {reason}'),
         ('GET', '/nowhere', {}, 'GET {path} from 127.0.0.1 was refused with 401: {reason}'),
         ('GET', '/cmd/do', {'Authorization': 'Bearer no'}, 'GET {path} from 127.0.0.1 was refused with 401: {reason}'),
         ('GET', '/cmd/do/' + 'x' * 200, {}, 'GET {short} from 127.0.0.1 was refused with 401: {reason}'),

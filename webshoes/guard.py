@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from webshoes.core.access import Access, Asking, host_setting, refused_page, setting
+from webshoes.core.access import Access, Asking, can_be_public, host_setting, refused_page, setting
 from webshoes.core.auth import REFUSED, Login
 from webshoes.core.context import Context
 from webshoes.core.dispatch import Dispatcher, is_pending
@@ -191,7 +191,8 @@ class Guard:
             return
         kind = 'WebSocket' if ctx.method == 'WS' else ctx.method
         remedy = None
-        if may_be_public and code == 401 and 'Authorization' not in ctx.req.headers and len(ctx.p) <= SHOWN:
+        is_named = may_be_public and len(ctx.p) <= SHOWN and can_be_public(ctx.p)
+        if is_named and code == 401 and 'Authorization' not in ctx.req.headers:
             remedy = f'send a login, or serve this path without one: {setting("public", ctx.p)}'
         address = f' from {ctx.conn.remote}' if ctx.conn.remote else ''  # a Unix domain socket has none
         self._tell(f'{kind} {ctx.p[:SHOWN]!r}{address} was refused with {code}: {message!r}', remedy)

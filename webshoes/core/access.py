@@ -154,15 +154,27 @@ def check_public(paths: Iterable[str]) -> frozenset[str]:
     """
     found = frozenset(_listed(paths, 'public'))
     for path in found:
-        if not path.startswith('/'):
-            raise ValueError(f"public: a path begins with '/', as in '/login.html', not {path!r}")
-        if ESCAPED.search(path):
-            raise ValueError(f"public: write {path!r} without percent-encoding: '/a b', not '/a%20b'")
-        if any(letter in path for letter in '*{}?#'):
-            raise ValueError(f'public lists exact paths, without patterns and without a query, not {path!r}')
-        if {'.', '..'} & set(path.split('/')):
-            raise ValueError(f"public: no browser asks for a path with '.' or '..' in it: {path!r}")
+        if (fault := _fault_of(path)) is not None:
+            raise ValueError(fault)
     return found
+
+
+def can_be_public(path: str) -> bool:
+    """Whether `public` can list a path."""
+    return _fault_of(path) is None
+
+
+def _fault_of(path: str) -> str | None:
+    """What is wrong with a path of `public`; `None` if nothing is."""
+    if not path.startswith('/'):
+        return f"public: a path begins with '/', as in '/login.html', not {path!r}"
+    if ESCAPED.search(path):
+        return f"public: write {path!r} without percent-encoding: '/a b', not '/a%20b'"
+    if any(letter in path for letter in '*{}?#'):
+        return f'public lists exact paths, without patterns and without a query, not {path!r}'
+    if {'.', '..'} & set(path.split('/')):
+        return f"public: no browser asks for a path with '.' or '..' in it: {path!r}"
+    return None
 
 
 def setting(name: str, value: str) -> str:
