@@ -296,6 +296,20 @@ def test_own_file_response(serve: Serve, big: Path) -> None:
     assert len(body) == SIZE
 
 
+@pytest.mark.parametrize('loop', LOOPS)
+def test_own_file_response_to_clients_that_leave(
+    serve: Serve, big: Path, caplog: pytest.LogCaptureFixture, loop: str
+) -> None:
+    """It is no failure of the handler that its client does not read to the end."""
+    wsa = serve({'own': lambda ctx, q: web.FileResponse(big)}, loop=loop)
+    for _ in range(5):
+        with dial(wsa.port) as connection:
+            connection.sendall(get('/cmd/own'))
+            assert connection.recv(1000)
+    wsa.stop()
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize('headers', [(), ('Range: bytes=0-5',), ('Range: bytes=999999999-',), ('If-None-Match: *',)])
 @pytest.mark.parametrize('method', ['GET', 'HEAD', 'POST'])
 @pytest.mark.parametrize('loop', LOOPS)

@@ -196,7 +196,9 @@ class Server:
                 await response.prepare(request)
                 await response.write_eof()
         except Exception as exc:
-            if isinstance(exc, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            is_gone = request.transport is None or request.transport.is_closing()
+            is_file = isinstance(response, web.FileResponse)  # whose sending may see it before the connection does
+            if isinstance(exc, ConnectionError) and (is_gone or is_file):
                 raise
             self._journal.failure(exc, f'{request.method} {request.path}')
             raise ConnectionResetError('the body of an answer failed') from exc
