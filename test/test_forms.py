@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import msgspec
@@ -122,6 +123,10 @@ class Person(msgspec.Struct):
     height: float = 1.7
     agree: bool = False
     ids: list[int] = []
+    marks: list[int | None] = []
+    wakes: datetime.time | None = None
+    since: datetime.datetime | None = None
+    naps: list[datetime.time] = []
 
 
 def person(ctx: ws.Context, q: Person) -> Person:
@@ -131,13 +136,23 @@ def person(ctx: ws.Context, q: Person) -> Person:
 SENT = {
     'empty': ({'name': '', 'age': '', 'height': '', 'ids': ''}, Person('')),
     'checked': ({'name': 'Ann', 'age': '7', 'agree': 'on', 'ids': ['1', '2']}, Person('Ann', 7, 1.7, True, [1, 2])),
+    'gaps': ({'name': 'Ann', 'marks': ['', '3', '']}, Person('Ann', marks=[None, 3, None])),
+    'times': (
+        {'name': '07:30', 'wakes': '07:30', 'since': '2024-01-31T05:00', 'naps': ['12:00', '13:00:01']},
+        Person(
+            '07:30',
+            wakes=datetime.time(7, 30),
+            since=datetime.datetime(2024, 1, 31, 5),
+            naps=[datetime.time(12), datetime.time(13, 0, 1)],
+        ),
+    ),
 }
 
 
 @pytest.mark.parametrize(('sent', 'expected'), SENT.values(), ids=SENT)
 @pytest.mark.parametrize('way', ['query', 'form', 'multipart'])
 def test_a_typed_form(serve: Serve, way: str, sent: dict[str, Any], expected: Person) -> None:
-    """Inputs that were left empty have their defaults, and a checkbox that is checked is true."""
+    """Inputs that were left empty have their defaults, a checked checkbox is true, and times need no seconds."""
     wsa = serve({'person': person})
     fields = [(name, text) for name, texts in sent.items() for text in (texts if isinstance(texts, list) else [texts])]
     arguments: dict[str, Any] = {

@@ -401,6 +401,17 @@ def test_get_what_does_not_convert(key: str, cast: Any, kind: str) -> None:
     assert caught.value.code == 400
 
 
+@pytest.mark.parametrize(
+    'cast',
+    [datetime.date.fromisoformat, lambda text: {}[text], lambda text: text.first, partial(msgspec.convert, type=int)],
+)
+def test_get_with_a_function_that_takes_no_such_value(cast: Any) -> None:
+    """Whatever a function raises of a value that it does not take is error 400; its name tells a client nothing."""
+    with pytest.raises(Error, match=r"^Parameter 'n' is not a valid value$") as caught:
+        q(n='abc').get('n', 5, cast=cast)
+    assert caught.value.code == 400
+
+
 def test_get_names_the_whole_path() -> None:
     """In a nested bag the error names the path from the top, as a missing parameter does."""
     with pytest.raises(Error, match=r"Parameter 'a\.b\.n' is not a valid value"):

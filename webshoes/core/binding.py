@@ -9,6 +9,7 @@ import typing
 from collections import abc
 from collections.abc import Callable
 from dataclasses import MISSING, is_dataclass
+from datetime import datetime, time
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from webshoes.core.errors import Error
 from webshoes.core.params import NOTHING, Params, Texts, dotted
 
 _BOOLS = {'on': 'true', 'off': 'false'}  # beside those that msgspec reads: true, false, 1, 0
+_MINUTES = re.compile(r'(.*T)?\d\d:\d\d')  # an input of type `time` or `datetime-local` leaves out seconds that are 0
 _SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Set, abc.MutableSet)
 
 Bind = Callable[[dict[str, Any], Texts], Any]
@@ -66,21 +68,32 @@ class _Field:
         sequences = [kind for kind in kinds if (typing.get_origin(kind) or kind) in _SEQUENCES]
         items = [item for sequence in sequences for arg in typing.get_args(sequence) for item in _kinds(arg)]
         self._is_sequence = bool(sequences)
-        self._is_bool = bool in (items or kinds) and str not in (items or kinds)
+        self._is_text = str in (items or kinds)
+        self._is_bool = bool in (items or kinds)
+        self._is_time = time in (items or kinds) or datetime in (items or kinds)
+        self._has_gaps = type(None) in items
         self._takes_none = type(None) in kinds
-        self._takes_empty = str in (items or kinds) or _fits([''] if sequences else '', hint)
+        self._takes_empty = self._is_text or _fits([''] if sequences else '', hint)
 
     def read(self, texts: list[Any]) -> Any:
         """Return the value of texts, all of a repeated key or the first; `NOTHING` if they stand for none.
 
-        A browser sends an input without a number, or a date, as an empty text, and a checkbox as `on`.
+        A browser sends an input without a number, or a date, as an empty text, a checkbox as `on`, and times without
+        their seconds.
         """
         is_empty = not any(texts) if self._is_sequence else texts[0] == ''
         if is_empty and not self._takes_empty and (self._has_default or self._takes_none):
             return NOTHING if self._has_default else None
-        if self._is_bool:
-            texts = [_BOOLS.get(text.lower(), text) if isinstance(text, str) else text for text in texts]
+        if not self._is_text:
+            texts = [self._read_one(text) if isinstance(text, str) else text for text in texts]
         return texts if self._is_sequence else texts[0]
+
+    def _read_one(self, text: str) -> str | None:
+        if self._is_bool:
+            text = _BOOLS.get(text.lower(), text)
+        if self._is_time and _MINUTES.fullmatch(text):
+            text += ':00'
+        return None if self._has_gaps and not text else text
 
 
 def _fields(annotation: Any) -> dict[str, _Field]:

@@ -196,10 +196,10 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
             return value
         try:
             return cast(value)
-        except (ValueError, TypeError, ArithmeticError, LookupError):
+        except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError):
             if value == '' and defval is not NOTHING:  # an input of a form that was left empty
                 return defval
-            kind = getattr(cast, '__name__', 'value')
+            kind = cast.__name__ if isinstance(cast, type) else 'value'
             name = dotted(*self.__dict__['prefix'], *_steps(ks, sep))
             raise Error(400, f"Parameter '{name}' is not a valid {kind}") from None
 
