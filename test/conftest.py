@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,27 @@ class Peer:
 
 
 OpenPeer = Callable[..., Peer]
+
+
+class Clock:
+    """Seconds that pass when told to, whatever else the machine does meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock in the place of the one that times handlers."""
+    clock = Clock()
+    monkeypatch.setattr(time, 'perf_counter', clock.perf_counter)
+    return clock
 
 
 def echo(ctx: Context, q: Bag) -> Any:

@@ -8,7 +8,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from propertybag import Bag
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, Block, OpenPeer, Serve, echo, exchange
+from .conftest import TIMEOUT, Block, Clock, OpenPeer, Serve, echo, exchange
 
 CRLF = b'\r\n'
 
@@ -648,27 +647,6 @@ def test_client_errors_are_not_logged(serve: Serve, caplog: pytest.LogCaptureFix
     wsa = serve({'need': lambda ctx, q: int(q.n), 'size': echo_size, 'save': save})
     codes = [call(wsa, 'GET', path).status_code for path in ('/cmd/need', '/cmd/size', '/cmd/save', '/nothing')]
     assert (codes, caplog.records) == ([400, 422, 405, 404], [])
-
-
-class Clock:
-    """Seconds that pass when told to, whatever else the machine does meanwhile."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def go_on(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What handlers are timed by."""
-    clock = Clock()
-    monkeypatch.setattr(time, 'perf_counter', clock.perf_counter)
-    return clock
 
 
 @pytest.mark.parametrize('is_async', [True, False])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from decimal import Decimal
@@ -16,7 +15,7 @@ import requests
 
 import webshoes as ws
 
-from .conftest import TIMEOUT, OpenPeer, Serve
+from .conftest import TIMEOUT, Clock, OpenPeer, Serve
 
 LONE = '\ud83d'
 SENTENCE = "text with the lone surrogate '\\ud83d' cannot be UTF-8"
@@ -112,7 +111,7 @@ def test_a_result_that_cannot_be_sent(
 def test_the_traceback_ends_with_the_handler(
     serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, fail: Callable[[Any], Any], sentence: str
 ) -> None:
-    """What a handler hands to us and we refuse is a TypeError in the log, whose last line is the handler's own."""
+    """A value of a handler that is refused is a TypeError in the log, whose last line is the handler's own."""
     wsa = serve({'f': lambda ctx, q: fail(ctx)})
     assert Asker(wsa, open_peer).ask('f') == FAILED
     (record,) = caplog.records
@@ -133,7 +132,7 @@ def fall_back(ctx: Any, q: Any) -> None:
 def test_the_tracebacks_of_causes_end_with_the_handler(
     serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a refusal is the cause of another error, the tracebacks of both end with lines of the handler."""
+    """If a refusal is the cause of another error, the tracebacks of both end with lines of the handler."""
     wsa = serve({'f': fall_back})
     assert Asker(wsa, open_peer).ask('f') == FAILED
     (record,) = caplog.records
@@ -167,7 +166,7 @@ def test_a_push_that_cannot_be_sent(serve: Serve, open_peer: OpenPeer) -> None:
 def test_a_first_value_that_cannot_be_sent(
     serve: Serve, open_peer: OpenPeer, caplog: pytest.LogCaptureFixture, value: Any, sentence: str
 ) -> None:
-    """What `read=` gives is refused with the event and the place, in one line."""
+    """A result of `read=` that cannot be JSON is refused with the event and the place, in one line."""
     wsa = serve()
     wsa.event('rows', read=lambda: value)
     assert open_peer(wsa).subscribe('rows')['ver'] == 0
@@ -211,7 +210,7 @@ def test_default_of_events(serve: Serve, open_peer: OpenPeer) -> None:
 
 
 def test_default_that_is_no_function() -> None:
-    """What is no function is refused when the app is made."""
+    """A `default` that is not a function is refused when the app is made."""
     with pytest.raises(TypeError, match='default is a function of one value'):
         ws.WebShoesApp('127.0.0.1', 0, default='str')  # type: ignore[arg-type]
 
@@ -221,7 +220,7 @@ def test_default_that_is_no_function() -> None:
 
 @pytest.mark.parametrize('kind', ['plain', 'later', 'threaded'])
 def test_a_version_as_a_result(serve: Serve, open_peer: OpenPeer, kind: str) -> None:
-    """What `triggerEvent` gives is, as a result or in one, the number of the version."""
+    """The future of `triggerEvent`, as a result or in one, is the number of the version."""
     wsa = serve()
     wsa.event('e', distinct=True)
     wsa.triggerEvent('e', 1)
@@ -232,27 +231,6 @@ def test_a_version_as_a_result(serve: Serve, open_peer: OpenPeer, kind: str) -> 
 
 
 # --- the handler's own time ---
-
-
-class Clock:
-    """Seconds that go on when told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def go_on(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What handlers are timed by."""
-    clock = Clock()
-    monkeypatch.setattr(time, 'perf_counter', clock.perf_counter)
-    return clock
 
 
 @pytest.mark.parametrize('is_async', [True, False])
