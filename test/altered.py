@@ -7,7 +7,7 @@ Each alteration leaves aiohttp whole: a private name is another one wherever it 
 more, as a later version might have it.
 """
 
-# ruff: noqa: E501  # of the patterns in the table
+# ruff: noqa: E501  # the patterns in the table are long
 from __future__ import annotations
 
 import importlib

@@ -85,7 +85,7 @@ ON_PARSERS = [f'test/test_{name}.py' for name in ('frames', 'hostile', 'http', '
 
 
 class InstallError(Exception):
-    """What could not be installed, with all that the installer said."""
+    """An installation failed. The message is the output of the installer."""
 
 
 @dataclass
@@ -218,7 +218,7 @@ def environment() -> Path:
 
 
 def is_installed_here() -> bool:
-    """Whether the environment that runs this has webshoes from this very checkout, and what tests it."""
+    """Return whether the environment that runs this has webshoes from this very checkout, and what tests it."""
     try:
         for part in ('pytest-xdist', 'playwright', 'trustme'):
             metadata.distribution(part)
@@ -306,7 +306,7 @@ def node() -> Path:
 
 
 def is_debian_root() -> bool:
-    """Whether packages of Debian can be installed."""
+    """Return whether packages of Debian can be installed."""
     return bool(shutil.which('apt-get')) and os.name == 'posix' and os.geteuid() == 0
 
 
@@ -357,7 +357,7 @@ def shown(path: Path) -> str:
 
 
 def plan(python: Path, parts: dict[str, Part], steps: Sequence[Step]) -> Iterator[str]:
-    """What will be installed and where, and what will be run, before any of it begins."""
+    """Yield lines that say what will be installed, where, and what will be run."""
     yield f'webshoes is checked with Python {platform.python_version()} in {shown(python.parent.parent)}'
     yield f'Steps: {", ".join(step.name for step in steps)}'
     yield '\nWhat they need:\n'
@@ -367,15 +367,16 @@ def plan(python: Path, parts: dict[str, Part], steps: Sequence[Step]) -> Iterato
         row = f'  {state:16} {part.source:10} {part.place:22} '
         yield from textwrap.wrap(part.packages, 118, initial_indent=row, subsequent_indent=' ' * len(row))
     is_system = any(part.source == 'Debian' and not part.is_there and not part.reason for part in parts.values())
-    exception = ' but the Debian packages (--no-install leaves these out)' if is_system else ''
+    exception = ' except the Debian packages (--no-install leaves these out)' if is_system else ''
     yield f'\nNothing is installed outside .check/{exception}.'
     for part in parts.values():
         if part.reason:
-            yield f'Left out, as {part.reason}: {", ".join(step.name for step in steps if part.name in step.needs)}'
+            left_out = [step.name for step in steps if part.name in step.needs]
+            yield f'Left out, because {part.reason}: {", ".join(left_out)}'
 
 
 def all_brought(parts: dict[str, Part]) -> bool:
-    """Install what is missing; whether the steps can run at all."""
+    """Install what is missing. Return whether the steps can run at all."""
     for part in parts.values():
         if part.is_there or part.bring is None:
             continue
@@ -417,7 +418,7 @@ def run(step: Step, parts: dict[str, Part]) -> str:
 
 
 def summary(results: Sequence[str], seconds: float) -> int:
-    """Print how many steps went how; the exit code."""
+    """Print how many steps passed, failed and were left out. Return the exit code."""
     passed, failed, skipped = (results.count(result) for result in ('passed', 'failed', 'skipped'))
     verdict = 'Not all is well' if failed else 'What was run is well; steps were left out' if skipped else 'All is well'
     print(f'\n{verdict} ({seconds:.0f} s)\nsteps: {passed} passed, {failed} failed, {skipped} skipped')

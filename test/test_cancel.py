@@ -74,7 +74,7 @@ class Work:
         assert self.entered.acquire(timeout=TIMEOUT)
 
     def wait_for_end(self) -> str:
-        """What the handler saw that ended next."""
+        """Return the outcome of the next handler that ends."""
         assert self.ended.acquire(timeout=TIMEOUT)
         return self.seen.pop(0)
 
@@ -461,7 +461,7 @@ def test_an_answer_written_in_pieces(serve: Serve, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize('loop', LOOPS)
 def test_quick_answers_to_clients_that_send_no_more(serve: Serve, loop: str) -> None:
-    """What is answered at once is answered before the connection is closed."""
+    """Immediate answers are sent before the connection is closed."""
     wsa = serve({'echo': echo}, loop=loop)
     for _ in range(20):
         with dial(wsa.port) as connection:

@@ -68,7 +68,7 @@ def test_no_install(bare: None, capsys: pytest.CaptureFixture[str]) -> None:
     parts, steps = parts_of('proxies', 'browser', may_install_system=False)
     assert {name: part.bring for name, part in parts.items() if part.source == 'Debian'} == dict.fromkeys(check.DEBIAN)
     printed = said('proxies', 'browser', may_install_system=False)
-    assert 'Left out, as nginx is missing, and --no-install is given: proxies' in printed
+    assert 'Left out, because nginx is missing, and --no-install is given: proxies' in printed
     assert 'Nothing is installed outside .check/.' in printed
     assert [check.run(step, parts) for step in steps] == ['skipped', 'skipped']
     assert check.summary(['passed', 'skipped', 'skipped'], 1.0) == 0
@@ -76,7 +76,7 @@ def test_no_install(bare: None, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_installation_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be installed fails the steps that need it, and the installer's words are shown."""
+    """A part that cannot be installed fails the steps that need it, and the installer's output is shown."""
 
     def fail() -> None:
         check.call([PYTHON, '-c', 'import sys; sys.exit("no network")'])

@@ -164,7 +164,7 @@ def test_fan_out_to_clients_of_both_kinds(serve: Serve, open_peer: OpenPeer, loo
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('compress', [False, True])
 def test_nothing_comes_between(serve: Serve, open_peer: OpenPeer, loop: str, compress: bool) -> None:
-    """What a handler sends by itself does not come between a notice and its message, nor does another reply."""
+    """Neither another reply nor a message that a handler sends by itself comes between a notice and its message."""
 
     async def chatter(ctx: Any, q: Any) -> str:
         for number in range(100):

@@ -1,4 +1,4 @@
-"""What the log says of a failure of the program's own code, wherever that is called from."""
+"""The log of a failure of the program's own code, wherever that is called from."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_an_error_that_is_raised_again_and_again(serve: Serve) -> None:
 
 def cancel(*args: Any) -> str:
     task = asyncio.current_task()
-    if task is not None:  # there is none on the fast lanes
+    if task is not None:  # the fast lanes have no task
         task.cancel()
     return 'done'
 

@@ -165,7 +165,7 @@ def test_conditions(ask: Ask, headers: dict[str, str], status: int) -> None:
     etag = ask().headers['ETag']
     for method in ('GET', 'HEAD'):
         if method == 'HEAD' and status == 416:
-            continue  # which has no ranges
+            continue  # a HEAD request has no ranges
         answer = ask(method, **{name: value.format(etag=etag) for name, value in headers.items()})
         assert answer.status_code == status
         assert answer.content == b'' or (method, status) in (('GET', 200), ('GET', 412), ('GET', 416))
@@ -309,7 +309,7 @@ def test_ranges_of_a_compressed_sibling(ask: Ask, path: Path) -> None:
 
 @pytest.mark.parametrize('accept', ['identity;q=0', '*;q=0', 'gzip;q=0, *;q=0', 'deflate, identity;q=0'])
 def test_no_coding_that_is_taken(ask: Ask, path: Path, accept: str) -> None:
-    """What a client refuses is not sent: where nothing else is there, it is 406."""
+    """A coding that the client refuses is not sent: if nothing else is there, it is 406."""
     answer = ask(Accept_Encoding=accept)
     assert (answer.status_code, answer.json()['code']) == (406, 406)
 

@@ -95,7 +95,7 @@ SHAPES = {  # the lines, the signal, the exit code
     ),
     'asyncio, add_signal_handler before the app is made': (
         'async def main():\n    global wsa\n'
-        '    signal.set_wakeup_fd(-1)\n'  # which the app above has
+        '    signal.set_wakeup_fd(-1)\n'  # the app above has it
         '    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)\n'
         '    wsa.start()\n    await live_async()\nasyncio.run(main())',
         TERM,
@@ -156,12 +156,12 @@ def test_a_program_ends_at_the_first_signal(run: Run, lines: str, number: signal
     url = program.url()
     while get(url, 'main/lives') != 'true':
         pass
-    if 'Thread' in lines:  # which live while the main thread goes on to its end
+    if 'Thread' in lines:  # they live while the main thread goes on to its end
         assert program.process.stderr is not None
         assert 'goes on serving' in next(program.process.stderr)
     ended, log = program.end(number)
     assert ended == code, log
-    if code != -TERM:  # which ends a process without a word
+    if code != -TERM:  # SIGTERM ends a process without a word
         assert 'DEBUG   stopped' in log
 
 

@@ -94,7 +94,7 @@ def local_ports() -> list[int]:
 
 
 def sentence(fn: Callable[[], Any]) -> str:
-    """What a function says that cannot be done here."""
+    """Return the message of the RuntimeError that a function raises here."""
     try:
         fn()
     except RuntimeError as exc:
@@ -182,7 +182,7 @@ def test_a_child_keeps_the_sockets_of_the_program(serve: Serve, fork: Fork) -> N
 
 
 def test_a_port_of_the_past_is_the_programs(fork: Fork) -> None:
-    """Where the server listens no more, the program's own socket on its port stays open in a child."""
+    """After the server has stopped, the program's own socket on its port stays open in a child."""
     with ws.WebShoesApp('127.0.0.1', 0) as wsa:
         port = wsa.port
     with socket.create_server(('127.0.0.1', port)):

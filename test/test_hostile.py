@@ -55,7 +55,7 @@ def test_json_that_is_none(serve: Serve, open_peer: OpenPeer, data: bytes) -> No
 
 FORM, PARTS = 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=X'
 PART = b'--X\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n--X--\r\n'
-HALF = b'\xed\xa0\xbd'  # of an emoji
+HALF = b'\xed\xa0\xbd'  # half of an emoji
 HALVES: dict[str, tuple[str, str | None, bytes]] = {  # the target, and the type of a body and the body
     'a path': ('/cmd/thing/%ED%A0%BD', None, b''),
     'the rest of a path': ('/cmd/echo/%ed%a0%bd', None, b''),
@@ -104,7 +104,7 @@ def test_half_of_an_emoji(serve: Serve, target: str, kind: str | None, body: byt
     ],
 )
 def test_text_of_a_form(serve: Serve, kind: str, body: bytes, text: str) -> None:
-    """What is text in the charset of a form is taken as such."""
+    """Text in the charset of a form is taken as such."""
     wsa = serve({'echo': echo})
     response = requests.post(f'{wsa.url}/cmd/echo', data=body, headers={'Content-Type': kind}, timeout=TIMEOUT)
     assert response.json() == {'s': text}

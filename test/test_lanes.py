@@ -1481,7 +1481,7 @@ def test_who_does_not_read(serve: Serve, open_lane: OpenLane, lane: str, loop: s
     assert [peer.frame() for _ in range(3)] == [(0x8A, b'ping')] * 3
 
 
-# What aiohttp's reader holds at most, in its queue and beside it, is 512 KiB: messages over, at and below it.
+# aiohttp's reader holds at most 512 KiB, in its queue and beside it: messages over, at and below that.
 SIZES = {
     'one large': [700_000, *[0] * 6],
     'large and small': [3_000_000, 0, 0, 700_000, 0, 700_000, *[0] * 100],

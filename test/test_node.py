@@ -35,7 +35,7 @@ runtime = pytest.mark.parametrize('runtime', RUNTIMES)
 
 @pytest.fixture
 def node() -> str:
-    """The program; where there is none, the tests are left out with this reason."""
+    """Return the program. Without it the tests are left out with this reason."""
     found = os.environ.get('WEBSHOES_NODE')
     if found is None:
         pytest.skip('no Node.js 22: python3 test/check.py brings it, and names it in WEBSHOES_NODE')
@@ -145,7 +145,7 @@ def test_callback_that_fails(serve: Serve, node: str, runtime: str) -> None:
 
 @pytest.mark.parametrize('settings', ['', "{ url: '/' }", "{ url: 'ftp://host' }", "{ url: 'nonsense' }"])
 def test_no_address(node: str, settings: str) -> None:
-    """Where there is no page, the server has to be named."""
+    """Without a page, the server has to be named."""
     code = f'try {{ WebShoes({settings}) }} catch (error) {{ say([error.name, error.message]) }}'
     _, [[name, message]], _ = run(node, 'own', code)
     assert name == 'TypeError'

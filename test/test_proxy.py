@@ -120,7 +120,7 @@ def _caddy(folder: Path, port: int, target: int, text: str) -> list[str]:
 
 
 def installed(*makes: Any) -> list[Any]:
-    """Those of nginx, and those of Caddy where it is installed."""
+    """Return the proxies: nginx, and Caddy if it is installed."""
     has_caddy = shutil.which('caddy', path=PATH) is not None
     return [make for make in makes if has_caddy or not make.__name__.startswith('caddy')]
 

@@ -1,4 +1,4 @@
-"""What a refusal tells: the log, the client, and what needs no login."""
+"""Refusals: what the log and the client read, and which paths need no login."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_what_else_auth_raises(
 
 
 def test_many_refused_logins(new_desk: NewDesk, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asks for 1,000 paths without a login costs 100 lines; the others are counted."""
+    """A client that asks for 1,000 paths without a login costs 100 lines; the others are counted."""
     desk, count = new_desk(auth=ws.bearer_auth(TOKEN)), 0
     request = b''.join(f'GET /cmd/do/{n} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode() for n in range(1000))
     with dial(desk.wsa.port) as connection, ThreadPoolExecutor(1) as threads:
@@ -212,7 +212,7 @@ def desk(new_desk: NewDesk) -> Desk:
         ('HEAD', '/cmd/do', 200),
         ('POST', '/cmd/do', 200),
         ('GET', '/cmd/do?a=1', 200),
-        ('GET', '/cmd/d%6F', 200),  # the same path, spelt in another way
+        ('GET', '/cmd/d%6F', 200),  # another spelling of the same path
         ('GET', '/webshoes.js', 200),
         ('GET', '/files/file.txt', 200),
         ('GET', '/files/sub/index.html', 200),
@@ -220,7 +220,7 @@ def desk(new_desk: NewDesk) -> Desk:
     ],
 )
 def test_a_public_path(desk: Desk, caplog: pytest.LogCaptureFixture, method: str, path: str, status: int) -> None:
-    """What is listed in `public` is served without a login, by each method."""
+    """A path in `public` is served without a login, by each method."""
     assert desk.ask(path, method).status_code == status
     assert lines(caplog) == []
 
@@ -344,7 +344,7 @@ def test_a_client_that_sends_on(serve: Serve, loop: str) -> None:
 
 
 def goes_on(connection: socket.socket) -> bool:
-    """Whether a server still takes what is sent to it."""
+    """Return whether a server still reads from its connection."""
     try:
         connection.sendall(b'x' * 1000)
     except OSError:

@@ -201,7 +201,7 @@ def test_websockets_of_other_origins(new_desk: NewDesk, open_peer: OpenPeer, pat
         if 'Origin' in headers:
             with open_peer(desk.wsa, path, additional_headers=filled_in).connection as connection:
                 assert close_of(Peer(connection)) == (4403, 'Pages of this origin are not let in')
-        else:  # as no browser asks
+        else:  # no browser asks like this
             answer = refused(desk.wsa, path, additional_headers=filled_in)
             assert (answer.status_code, answer.json()['code']) == (403, 403)
     assert (desk.done, desk.wsa.connections) == ([], [])

@@ -1,4 +1,4 @@
-"""Where an app listens: every address, and Unix domain sockets."""
+"""Listening: on every address, and on Unix domain sockets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make(path: Path, **settings: Any) -> ws.WebShoesApp:
 
 
 def get(path: Path, target: str = '/cmd/who') -> bytes:
-    """What is answered over a Unix domain socket."""
+    """Return the answer over a Unix domain socket."""
     connection = UnixHttp(path)
     connection.request('GET', target)
     answer = connection.getresponse().read()
@@ -212,7 +212,7 @@ def test_the_file_of_another_is_not_removed(path: Path) -> None:
 
 
 def test_a_start_that_fails_later_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the loop cannot accept, the file is removed and the path is free again."""
+    """If the loop cannot accept, the file is removed and the path is free again."""
 
     async def fail(*args: Any, **settings: Any) -> None:
         raise OSError('no more descriptors')

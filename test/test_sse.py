@@ -500,7 +500,7 @@ def test_accept(serve: Serve, accept: str, is_stream: bool) -> None:
 
 @pytest.mark.parametrize('accept', ['*/*;q=0', 'application/json;q=0', 'application/json;q=0, text/event-stream;q=0'])
 def test_accept_of_neither(serve: Serve, accept: str) -> None:
-    """Who refuses both forms of an event gets neither."""
+    """A client that refuses both forms of an event gets neither."""
     answer = get(serve(), Accept=accept)
     assert (answer.status_code, answer.json()['code']) == (406, 406)
 

@@ -140,7 +140,7 @@ def read(connection: socket.socket, size: int) -> bytes:
 
 
 def is_reset(connection: socket.socket) -> bool:
-    """Whether a connection is reset, sooner or later."""
+    """Return whether a connection is reset, sooner or later."""
     fate = select.poll()
     fate.register(connection, 0)
     ((_, seen),) = fate.poll(TIMEOUT * 1000)
@@ -204,7 +204,7 @@ def test_a_slow_client_is_kept(serve: Serve, tmp_path: Path, loop: str, kind: st
         started = time.monotonic()
         while time.monotonic() - started < 5 * STALL:
             taken += len(slow.recv(2000))
-            time.sleep(STALL / 5)  # which is what makes it slow
+            time.sleep(STALL / 5)  # this makes the reader slow
         while taken < (LARGE if kind in ANSWERS else 300 * 100):
             data = slow.recv(65536)
             assert data
@@ -311,7 +311,7 @@ def read_slowly(connection: socket.socket, size: int, a_second: int) -> bytes:
         data = connection.recv(min(a_second // 20, size - len(found)))
         assert data, len(found)
         found += data
-        time.sleep(0.05)  # which is what makes it slow
+        time.sleep(0.05)  # this makes the reader slow
     return found
 
 

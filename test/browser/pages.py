@@ -1,4 +1,4 @@
-"""What the pages of the tests run, what their server does, and how the tests look at them."""
+"""Pages of the tests, the server behind them, and helpers that look at them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_arguments(site: Site, new_page: NewPage, value: str, sent: Any) -> None
     ],
 )
 def test_arguments_that_cannot_be_sent(site: Site, new_page: NewPage, value: str) -> None:
-    """What would be sent as `{}` is an error that names its key, and nothing is sent."""
+    """A value that would be sent as `{}` is an error that names its key, and nothing is sent."""
     page = new_page(site().url)
     code = f"wsc.call('cmd/add', {{ list: [{{ key: {value} }}] }}).catch(e => [e.name, e.message])"
     name, message = page.evaluate(code)
@@ -77,7 +77,7 @@ def test_arguments_named_as_fields(site: Site, new_page: NewPage, fields: str) -
 
 @pytest.mark.parametrize('args', ['{ cmd: 1 }', '[1]', "new Set(['a'])", '7'])
 def test_arguments_that_are_no_message(site: Site, new_page: NewPage, args: str) -> None:
-    """Where the whole message holds the arguments, they are an object that leaves the command its field."""
+    """If the whole message holds the arguments, they are an object that leaves the command its field."""
     page = new_page(site("q: ''").url)
     assert page.evaluate(f"wsc.call('cmd/add', {args}).catch(e => e.name)") == 'TypeError'
 

@@ -123,7 +123,7 @@ def test_connection_lost_before_the_reply(site: Site, new_page: NewPage) -> None
     ],
 )
 def test_calls_that_are_given_up(site: Site, new_page: NewPage, options: str, outcome: list[Any]) -> None:
-    """A call that timed out or was aborted is cancelled at the server, and nothing odd is told of it."""
+    """A call that timed out or was aborted is cancelled at the server, and no warning reports it."""
     page = new_page(site().url)
     wait_for(page, "wsc.state === 'open'")  # so that it is sent
     assert page.evaluate(f"wsc.call('cmd/wait', {{}}, {options}).catch(e => [e.code, e.message])") == outcome

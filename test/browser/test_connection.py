@@ -1,4 +1,4 @@
-"""Where webshoes.js connects to, and when."""
+"""The address that webshoes.js connects to, and the times of its attempts."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_tokens(site: Site, new_page: NewPage, api: ws.WebShoesApp, token: str) 
     ],
 )
 def test_no_other_token(site: Site, new_page: NewPage, api: ws.WebShoesApp, token: str, asked: int) -> None:
-    """Where there is no other token, waiting calls end with 401, and the client is closed."""
+    """Without another token, waiting calls end with 401, and the client is closed."""
     page = open_page(site, new_page, api, token)
     code, message = page.evaluate(CALL)
     assert code == 401
@@ -174,7 +174,7 @@ def test_calls_that_were_sent(site: Site, new_page: NewPage, api: ws.WebShoesApp
 
 
 def test_who_may_not(site: Site, serve: Any, new_page: NewPage) -> None:
-    """Where the server does not let a user in, waiting calls end with 403 and the reason."""
+    """If the server does not let a user in, waiting calls end with 403 and the reason."""
 
     def check(ctx: ws.Context) -> None:
         raise ws.Error(403, 'Not you')

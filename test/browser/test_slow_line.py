@@ -34,7 +34,7 @@ class Line:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._listener = socket.create_server(('127.0.0.1', 0))
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # of those that it accepts, too
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # its accepted sockets inherit it
         self.port = self._listener.getsockname()[1]
 
     def __enter__(self) -> Line:

@@ -203,7 +203,7 @@ def test_late_listeners(site: Site, new_page: NewPage, pushes: list[dict[str, An
 
 
 def test_callbacks_share_no_object(site: Site, new_page: NewPage) -> None:
-    """What a callback changes in its data no other callback sees, nor one that comes later, nor `cb`."""
+    """No other callback, no later one and not `cb` sees what a callback changes in its data."""
     wsa = site()
     page = new_page(wsa.url)
     page.evaluate("""

@@ -423,7 +423,7 @@ def test_public_paths() -> None:
     ],
 )
 def test_what_is_no_public_path(paths: Any, kind: type[Exception], message: str) -> None:
-    """What is no exact path is refused with a sentence that says what to write."""
+    """A path that is not exact is refused with a sentence that says what to write."""
     with pytest.raises(kind) as caught:
         check_public(paths)
     assert str(caught.value) == message

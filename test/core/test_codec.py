@@ -324,7 +324,7 @@ TOO_MANY = (
 
 
 class Itself:
-    """What is its own list, as some arrays are."""
+    """A value that is its own `tolist()`, as some arrays are."""
 
     def tolist(self) -> Any:
         return self
@@ -390,7 +390,7 @@ def loop() -> list[Any]:
     ids=range(35),
 )
 def test_cannot_be_json(value: Any, message: str) -> None:
-    """What cannot be JSON is a TypeError that tells the place and why, sorted or not."""
+    """A value that cannot be JSON is a TypeError that tells the place and why, sorted or not."""
     for encode in (codec.encode, codec.encode_sorted):
         with pytest.raises(TypeError) as caught:
             encode(value)
@@ -398,7 +398,7 @@ def test_cannot_be_json(value: Any, message: str) -> None:
 
 
 def test_a_value_that_is_nested_deeper_than_the_stack_goes() -> None:
-    """Where Python's own stack ends first, the error is the same."""
+    """If Python's own stack ends first, the error is the same."""
 
     def at(level: int) -> bytes:
         return codec.encode(deep(450)) if level == 0 else at(level - 1)
@@ -488,7 +488,7 @@ def test_default(wrap: Any) -> None:
     ],
 )
 def test_default_that_refuses(default: Any, value: Any, message: str) -> None:
-    """What `default` refuses, or never makes JSON of, is refused with the place."""
+    """A value that `default` refuses, or never makes JSON of, is refused with the place."""
     with pytest.raises(TypeError) as caught:
         codec.Encoder(default).encode(value)
     assert str(caught.value) == message

@@ -65,7 +65,7 @@ def test_weak_tag_of_the_representation() -> None:
     ],
 )
 def test_dates(date: str, modified: int | None, unmodified: int | None) -> None:
-    """What did not change since a date is 304 or goes on, and the other way round; what is no date is ignored."""
+    """A file unchanged since a date is 304 or goes on, and the other way round; invalid dates are ignored."""
     assert status(If_Modified_Since=date) == modified
     assert status(If_Unmodified_Since=date) == unmodified
     assert status(current=Validators('"a"'), If_Modified_Since=date) is None

@@ -101,7 +101,7 @@ def test_both_encoders_mean_the_same(value: Any) -> None:
     'file', ['core/test_codec.py', 'core/test_dispatch.py', 'core/test_params.py', 'test_contract.py', 'test_faces.py']
 )
 def test_the_tests_pass_without_orjson(file: str) -> None:
-    """Where orjson cannot be imported, msgspec encodes, and the tests of what is encoded pass."""
+    """If orjson cannot be imported, msgspec encodes, and the tests of what is encoded pass."""
     command = [sys.executable, '-c', RUN_TESTS, '-x', '-n0', str(ROOT / 'test' / file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

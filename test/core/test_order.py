@@ -204,7 +204,7 @@ def test_ends_without_number() -> None:
 
 
 def test_the_end_of_a_connection() -> None:
-    """What waited is let go when the peer is gone: nothing is subscribed to, or answered, when the hook returns."""
+    """Waiting messages are dropped when the peer is gone: nothing is subscribed or answered when the hook returns."""
     house = Asked()
     peer = Peer(house)
     peer.ask(sub(tid=1), off(tid=2), sub(tid=3))

@@ -160,7 +160,7 @@ def test_missing_equals_no_value(compare: Callable[[Any, Any], bool]) -> None:
 @pytest.mark.parametrize('compare', [operator.lt, operator.le, operator.gt, operator.ge])
 @pytest.mark.parametrize('other', [*OTHERS, q().b])
 def test_missing_has_no_order(compare: Callable[[Any, Any], bool], other: Any) -> None:
-    """Whether a missing parameter is above or below something, on either side, is error 400."""
+    """Ordering a missing parameter, on either side, is error 400."""
     fail_naming(lambda missing: compare(missing, other), q(a={}).a.b.c, 'a.b.c')
     if type(other) is not Missing:
         fail_naming(lambda missing: compare(other, missing), q().a, 'a')
@@ -181,7 +181,7 @@ def test_missing_has_no_order(compare: Callable[[Any, Any], bool], other: Any) -
     ],
 )
 def test_missing_is_not_ordered(use: Use) -> None:
-    """What orders values needs them all."""
+    """A function that orders values needs them all."""
     fail_naming(use, q().a, 'a')
 
 
@@ -515,7 +515,7 @@ Count = NewType('Count', int)
 
 
 class Form(msgspec.Struct):
-    """What a browser sends as text, empty where nothing was put in."""
+    """A form with text inputs, which a browser sends empty if nothing was put in."""
 
     count: int | None = None
     size: float = 1.5
@@ -615,7 +615,7 @@ def test_texts_that_stand_for_nothing_else(name: str, text: str, message: str) -
 
 @pytest.mark.parametrize(('name', 'text'), [('title', ''), ('color', 'green'), ('low', '0'), ('agree', 'yes')])
 def test_texts_that_do_not_fit(name: str, text: str) -> None:
-    """What was put in and breaks a rule is 422, though there is a default."""
+    """An input that breaks a rule is 422, even if there is a default."""
     with pytest.raises(Error, match=f"^Parameter '{name}'"):
         of_texts(Form, **{name: [text]})
 

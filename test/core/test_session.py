@@ -201,7 +201,7 @@ def test_what_is_not_json_overtakes(peer: Peer) -> None:
 
 
 def test_tid_of_what_cannot_wait() -> None:
-    """What identifies a message comes back also where too many wait already."""
+    """A refused message's `tid` comes back even if too many wait already."""
     peer = Peer(House(max_queued=1))
     assert not peer.ask({'cmd': 'wait', 'q': {'door': 'a'}}, {'cmd': 'echo'})
     answers = peer.ask({'cmd': 'echo', 'tid': 'x' * 300}, {'cmd': 'echo', 'tid': [1]}, 3)

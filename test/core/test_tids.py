@@ -1,4 +1,4 @@
-"""What an error carries as `tid` for a message that is refused."""
+"""The `tid` in an error for a message that is refused."""
 
 from __future__ import annotations
 
