@@ -186,10 +186,12 @@ def test_tid_of_what_is_not_json(peer: Peer) -> None:
     """A message that is not JSON is refused under the `tid` that it has on its top level."""
     peer.session.receive(HALF)
     assert peer.take() == refused(400, HALF_ERROR, tid=7)
-    peer.session.receive(b'[%b]' % HALF)
-    assert [(answer['code'], answer.get('tid')) for answer in peer.take()] == [(400, None)]
+    peer.session.receive(b'[{"cmd": "echo"}, %b, {"cmd": "echo", "tid": 8}]' % HALF)
+    assert [(answer['code'], answer.get('tid')) for answer in peer.take()] == [(400, None), (400, 7), (400, 8)]
     peer.session.receive_binary(b'{"cmd": "echo", "tid": "x"}')
     assert peer.take() == refused(400, 'Messages are text frames of JSON, not binary', tid='x')
+    peer.session.receive_binary(b'[{"tid": 1}, {"tid": 2}]')
+    assert [answer['tid'] for answer in peer.take()] == [1, 2]
 
 
 def test_what_is_not_json_overtakes(peer: Peer) -> None:

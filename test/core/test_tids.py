@@ -13,6 +13,7 @@ from webshoes.core import codec, tids
 from webshoes.core.errors import Error
 
 MOST = 8  # characters of a `tid`
+BATCH = 4  # messages of an array
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,11 @@ MOST = 8  # characters of a `tid`
 def test_echo(value: Any, echo: Any) -> None:
     """A value comes back as it was sent, and no longer than the longest `tid`."""
     assert tids.echo(value, MOST) == echo
+
+
+def test_echo_of_deep_nesting() -> None:
+    """The beginning of an array with more levels than a reply may have."""
+    assert tids.echo(codec.read(b'[' * 600 + b']' * 600), MOST) == '[' * 8
 
 
 def test_echo_of_what_is_nested_too_deep() -> None:
@@ -94,7 +100,7 @@ def test_find(data: bytes, tid: Any) -> None:
     """A `tid` on the top level is found, whatever is wrong elsewhere; what cannot be read of it is shown as text."""
     with pytest.raises(Error, match='Not JSON'):
         codec.decode(data)
-    found = tids.find(data, MOST)
+    [found] = tids.find(data, MOST, BATCH)
     assert (found, type(found)) == (tid, type(tid))
 
 
@@ -102,9 +108,8 @@ UNKNOWN = [
     b'',
     b'"tid":7',
     b'x{"tid":7}',
-    b'[{"tid":7},]',
     b'["tid":7,]',
-    b'[{"tid":7,x}',
+    b'[[{"tid":7},]]',
     b'"{\\"tid\\":7,',
     b'{"q":{"tid":7},x}',
     b'{"q":[{"tid":7}],x}',
@@ -134,7 +139,29 @@ UNKNOWN = [
 @pytest.mark.parametrize('data', UNKNOWN, ids=range(len(UNKNOWN)))
 def test_find_nothing(data: bytes) -> None:
     """A `tid` that is not there, not whole, or not on the top level of an object is not known."""
-    assert tids.find(data, MOST) is None
+    assert tids.find(data, MOST, BATCH) == [None]
+
+
+ARRAYS: dict[bytes, list[Any]] = {
+    rb'[{"cmd": "cmd/echo", "q": {"s": "\ud83d"}, "tid": 7}]': [7],
+    rb'[{"tid":1},{"q":"\ud83d","tid":"b"},{"tid":3}]': [1, 'b', 3],
+    rb'[{"q":"\ud83d"},{"tid":2},{}]': [None, 2],
+    rb'[{"q":{"tid":1},"x":[{"tid":2}]},{"tid":3,"q":[{}]},x]': [None, 3],
+    b'[{"tid":1,"tid":2},{"tid":3},]': [2, 3],
+    b'[[{"tid":1}],{"tid":2},["tid":3],x]': [2],
+    b'\xef\xbb\xbf [ {"tid":1} , {"tid":2}]': [1, 2],
+    b'[{"tid":1},{"tid":2,"q":"and no end': [1, 2],
+    b'[{"tid":1},{"tid":2': [None, 1],
+    b'[{"tid":1}] [{"tid":2}]': [1],
+    b'[' + b'{"tid":1},' * 5: [1] * 4,
+    b'["tid":1,{"tid":2}]': [2],
+}
+
+
+@pytest.mark.parametrize(('data', 'known'), ARRAYS.items(), ids=range(len(ARRAYS)))
+def test_find_in_an_array(data: bytes, known: list[Any]) -> None:
+    """In an array each message's `tid` is found, up to as many as it may have; the others are `None` once."""
+    assert tids.find(data, MOST, BATCH) == known
 
 
 @given(
@@ -147,13 +174,13 @@ def test_find_in_any_object(fields: dict[str, Any], tid: Any, place: int) -> Non
     """A `tid` is found in any object at whose end something is wrong, wherever it stands."""
     items = [item for item in fields.items() if item[0] != 'tid']
     items.insert(place, ('tid', tid))
-    assert tids.find(codec.encode(dict(items))[:-1] + b',}', MOST) == tid
+    assert tids.find(codec.encode(dict(items))[:-1] + b',}', MOST, BATCH) == [tid]
 
 
 @given(st.binary(max_size=40) | st.text('{}[]":,\\tid7 ', max_size=40).map(str.encode))
 def test_find_takes_any_bytes(data: bytes) -> None:
     """Any bytes name something that can be sent, or nothing."""
-    assert len(codec.encode(tids.find(b'{"tid":' + data, MOST))) < 100
+    assert len(codec.encode(tids.find(b'{"tid":' + data, MOST, BATCH))) < 100
 
 
 HOSTILE = {
@@ -175,8 +202,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize('part', HOSTILE.values(), ids=HOSTILE)
-def test_find_is_linear(part: bytes) -> None:
+@pytest.mark.parametrize('start', [b'{', b'[{'])
+def test_find_is_linear(start: bytes, part: bytes) -> None:
     """A look at a megabyte takes some hundredths of a second, where one that is quadratic would take minutes."""
     began = process_time()
-    tids.find(b'{' + part * (1_000_000 // len(part)) + b',"tid":7}', MOST)
+    tids.find(start + part * (1_000_000 // len(part)) + b',"tid":7}', MOST, BATCH)
     assert process_time() - began < 10

@@ -160,15 +160,21 @@ class Session:
             feed.send(codec.error(dispatcher.error(exc, known.handler.name), tid))
 
     def _receive_broken(self, data: bytes) -> None:
-        refused: Any = None
+        error = None
         try:
             codec.decode(data)
         except UnicodeDecodeError:
             self.close_code, self.close_reason = 1007, 'A text message that is not UTF-8'
         except Error as exc:
-            refused = Refused(exc, tids.find(data, self._limits.max_name))
-        if refused is not None:
-            self._receive_value(refused, len(data))
+            error = exc
+        if error is not None:
+            self._refuse(error, data)
+
+    def _refuse(self, error: Error, data: bytes) -> None:
+        """Refuse a message that is not read, or all messages of an array."""
+        found = tids.find(data, self._limits.max_name, self._limits.max_batch)
+        self._arrive([Refused(error, tid) for tid in found], len(data) // len(found))
+        self._proceed()
 
     def _receive_value(self, message: Any, size: int) -> None:
         if type(message) is dict and not self._arrived and self._calls.is_quiet and self._has_room():
@@ -182,9 +188,7 @@ class Session:
 
     def receive_binary(self, data: bytes) -> None:
         """Answer a binary message with error 400."""
-        error = Error(400, 'Messages are text frames of JSON, not binary')
-        self._arrive((Refused(error, tids.find(data, self._limits.max_name)),), 0)
-        self._proceed()
+        self._refuse(Error(400, 'Messages are text frames of JSON, not binary'), data)
 
     def _receive_batch(self, messages: list[Any], size: int) -> None:
         if not messages:

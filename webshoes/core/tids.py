@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from webshoes.core import codec
 Tid = str | int | float | None
 
 LOOK = 300_000  # strings and runs of brackets that are looked at, which takes about as long as reading valid JSON
-OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*\{')  # a byte order mark may be why it is not JSON
+START = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*([{[])')  # a byte order mark may be why it is not JSON
 # Each match ends behind the next: 1. key `tid`, or any other string, 2. run of opening, 3. of closing brackets.
 TOKEN = re.compile(rb'[^][{}"]*(?:("tid"[ \t\r\n]*:)|"[^"]*"?|([\[{]+)|([\]}]+)|\Z)')
 KEY, OPEN, CLOSE = 1, 2, 3
@@ -47,46 +48,61 @@ def echo(value: Any, max_name: int) -> Any:
         return value[:max_name]
     if isinstance(value, (list, dict)):
         try:
-            text = codec.encode(value).decode()
-        except TypeError:  # nested too deep
+            text = json.dumps(value, ensure_ascii=False, separators=(',', ':'))  # knows more levels than our encoder
+        except RecursionError:
             return None
         return value if len(text) <= max_name else text[:max_name]
     return value
 
 
-def find(data: bytes, max_name: int) -> Any:
-    """Return what an error carries as `tid` for a message that is not valid JSON, `None` if that is not known.
+def find(data: bytes, max_name: int, most: int | None) -> list[Any]:
+    """Return what the errors carry as `tid` for a text that is not valid JSON, an array of messages or one.
 
-    It is known if the text is an object with a key `"tid"` on its top level, and a complete string, number, `true` or
+    It is known if a message is an object with a key `"tid"` on its top level, and a complete string, number, `true` or
     `false` behind it; the last such key counts, as in valid JSON. What cannot be read of the value is echoed as a text:
-    half of a surrogate pair as U+FFFD, anything else as it stands.
+    half of a surrogate pair as U+FFFD, anything else as it stands. `None` stands first, once for all messages
+    whose `tid` is not known.
 
     Args:
-        data: the message.
+        data: one message, or an array of messages.
         max_name: characters that are echoed at most.
+        most: messages of an array that are looked at; `None`: all.
     """
-    if b'"tid"' not in data or OBJECT.match(data) is None:
-        return None
+    start = START.match(data) if b'"tid"' in data else None
+    if start is None:
+        return [None]
     plain = data.replace(rb'\\', b'  ').replace(rb'\"', b'  ')  # so that each quote begins or ends a string
-    place = _place(plain)
-    found = VALUE.match(plain, place) if place is not None else None
-    return None if found is None else echo(_read(data[found.start(1) : found.end(1)]), max_name)
+    tids, is_known = list[Any](), True
+    for place in islice(_places(plain, 1 if start[1] == b'{' else 2), most):
+        found = VALUE.match(plain, place) if place is not None else None
+        if found is None:
+            is_known = False
+        else:
+            tids.append(echo(_read(data[found.start(1) : found.end(1)]), max_name))
+    return tids if tids and is_known else [None, *tids]
 
 
-def _place(plain: bytes) -> int | None:
-    """Return where the last `tid` on the top level has its value."""
-    depth, place = 0, None
+def _places(plain: bytes, level: int) -> Iterator[int | None]:
+    """Yield where each object at this depth has the value of its last `tid`, or `None` where it has none."""
+    depth, is_object, place = 0, False, None
     for token in islice(TOKEN.finditer(plain), LOOK):
         kind = token.lastindex
         if kind == KEY:
-            place = token.end() if depth == 1 else place
+            place = token.end() if depth == level and is_object else place
         elif kind == OPEN:
-            depth += token.end() - token.start(OPEN)
+            start, size = token.start(OPEN), token.end() - token.start(OPEN)
+            if depth < level <= depth + size:
+                is_object, place = plain[start + level - depth - 1] == ord('{'), None
+            depth += size
         elif kind == CLOSE:
-            depth -= token.end() - token.start(CLOSE)
+            before, depth = depth, depth - (token.end() - token.start(CLOSE))
+            if depth < level <= before and is_object:
+                yield place
+                is_object = False
             if depth < 1:
-                break
-    return place
+                return
+    if is_object:
+        yield place
 
 
 def _read(text: bytes) -> Any:
