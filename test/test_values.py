@@ -209,10 +209,15 @@ def test_default_of_events(serve: Serve, open_peer: OpenPeer) -> None:
     assert wsa.event('read').value == {'K': 2}
 
 
-def test_default_that_is_no_function() -> None:
-    """A `default` that is not a function is refused when the app is made."""
-    with pytest.raises(TypeError, match='default is a function of one value'):
-        ws.WebShoesApp('127.0.0.1', 0, default='str')  # type: ignore[arg-type]
+async def as_degrees_later(value: Any) -> Any:
+    return as_degrees(value)
+
+
+@pytest.mark.parametrize('default', ['str', as_degrees_later])
+def test_default_that_is_no_plain_function(default: Any) -> None:
+    """A `default` that is not a function, or a coroutine function, is refused when the app is made."""
+    with pytest.raises(TypeError, match='default is a plain function of one value'):
+        ws.WebShoesApp('127.0.0.1', 0, default=default)
 
 
 # --- futures ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import secrets
 import threading
 import time
@@ -395,8 +396,8 @@ def _check_arguments(addr: object, port: object, default: object) -> None:
         raise TypeError(f"addr is an address such as '127.0.0.1', not {addr!r}")
     if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
         raise ValueError(f'port is a number from 0 to 65535, not {port!r}')
-    if default is not None and not callable(default):
-        raise TypeError(f'default is a function of one value, as that of json.dumps, not {default!r}')
+    if default is not None and (not callable(default) or inspect.iscoroutinefunction(default)):
+        raise TypeError(f'default is a plain function of one value, as that of json.dumps, not {default!r}')
 
 
 def _refuse_trigger(*trigger: object) -> int:

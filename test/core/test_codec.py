@@ -6,6 +6,7 @@ import array
 import dataclasses
 import datetime
 import enum
+import ipaddress
 import json
 import math
 import sys
@@ -25,6 +26,7 @@ from collections import (
 from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -91,6 +93,13 @@ class Pretender(str):
 
 class Moment(datetime.datetime):
     pass
+
+
+class NoTime(datetime.datetime):
+    """As NaT of pandas."""
+
+    def __ne__(self, other: object) -> bool:
+        return True
 
 
 @attrs.define
@@ -223,6 +232,9 @@ def test_no_utf8(data: bytes) -> None:
         (datetime.datetime(1900, 1, 1, tzinfo=datetime.timezone(-ODD)), '"1900-01-01T00:00:00-01:01"'),
         (datetime.datetime(1900, 1, 1, tzinfo=datetime.timezone(ODD)), '"1900-01-01T00:00:00+01:01"'),
         (Moment(2024, 1, 31), '"2024-01-31T00:00:00"'),
+        (NoTime(1, 1, 1), 'null'),
+        ([ipaddress.ip_address('10.0.0.1'), ipaddress.ip_interface('::1/64')], '["10.0.0.1","::1/64"]'),
+        (ipaddress.ip_network('10.0.0.0/8'), '"10.0.0.0/8"'),
         (datetime.timedelta(days=1, seconds=3.5), '"P1DT3.5S"'),
         (-datetime.timedelta(seconds=5), '"-PT5S"'),
         (datetime.timedelta(), '"P0D"'),
@@ -294,6 +306,7 @@ def test_keys(key: Any, text: str) -> None:
         (uuid.UUID(int=1), '00000000-0000-0000-0000-000000000001'),
         (Decimal('1.10'), '1.10'),
         (PurePosixPath('/a'), '/a'),
+        (ipaddress.ip_address('::1'), '::1'),
         (numpy.int64(5), '5'),
         (numpy.uint8(5), '5'),
         (numpy.float32(0.1), '0.1'),
@@ -383,11 +396,14 @@ def loop() -> list[Any]:
         (numpy.complex128(1), 'complex128 cannot be JSON'),
         (numpy.clongdouble(1), 'clongdouble cannot be JSON'),
         ([numpy.array([1, 2j])], '[0][0]: complex cannot be JSON'),
+        (numpy.datetime64(2**62, 's'), 'datetime64 out of the range of Python cannot be JSON'),
+        (numpy.timedelta64(-(2**62), 's'), 'timedelta64 out of the range of Python cannot be JSON'),
+        ({'t': numpy.array([[0, -(2**55)]], 'M8[s]')}, 't[0][1]: datetime64 out of the range of Python cannot be JSON'),
         (Itself(), 'Itself cannot be JSON: it is converted to itself'),
         ({'a': [10**5000]}, f'a[0]: an integer cannot be JSON: {TOO_MANY}'),
         ({'a': {10**5000: 1}}, f'a: an integer cannot be JSON: {TOO_MANY}'),
     ],
-    ids=range(35),
+    ids=range(38),
 )
 def test_cannot_be_json(value: Any, message: str) -> None:
     """A value that cannot be JSON is a TypeError that tells the place and why, sorted or not."""
@@ -444,6 +460,13 @@ def test_a_future_that_failed() -> None:
         (numpy.ma.array([1, 2], mask=[False, True]), '[1,null]'),
         (numpy.ma.array([0.1, 0.2], 'f4', mask=[False, True]), '[0.1,null]'),
         (numpy.zeros(1, [('a', 'i4'), ('b', '?')]), '[[0,false]]'),
+        (numpy.array([(1, 0.1)], [('a', 'i4'), ('b', 'f4')]), '[[1,0.1]]'),
+        (numpy.array((1, 0.1), [('a', 'i4'), ('b', 'f4')]), '[1,0.1]'),
+        (numpy.longdouble('1e400'), 'null'),
+        (numpy.array(['1e400'], 'g'), '[null]'),
+        (numpy.datetime64('0001-01-01', 's'), '"0001-01-01T00:00:00"'),
+        (numpy.datetime64('9999-12-31T23:59:59', 's'), '"9999-12-31T23:59:59"'),
+        (numpy.timedelta64(-100_000_000, 'D'), '"-P100000000D"'),
         (numpy.zeros((0, 3)), '[]'),
         (numpy.array([True]), '[true]'),
     ],
@@ -484,7 +507,7 @@ def test_default(wrap: Any) -> None:
         (as_degrees, {'t': Kelvin(1j)}, 't.K: complex cannot be JSON: no complex here'),
         (lambda value: value, {'t': 1j}, 't: complex cannot be JSON: it is converted to itself'),
         (lambda value: [value], {'t': 1j}, 't[0]: complex that contains itself cannot be JSON'),
-        (lambda value: Kelvin(1), [1j], '[0]: a value that is nested too deep, over 500 levels, cannot be JSON'),
+        (lambda value: Kelvin(1), [1j], '[0]: a value that is nested too deep cannot be JSON'),
     ],
 )
 def test_default_that_refuses(default: Any, value: Any, message: str) -> None:
@@ -492,6 +515,22 @@ def test_default_that_refuses(default: Any, value: Any, message: str) -> None:
     with pytest.raises(TypeError) as caught:
         codec.Encoder(default).encode(value)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize('more', [{}, {1: 2}, {'a': 2**70}, {'a': {1}}])
+def test_default_is_asked_once(more: Any) -> None:
+    """`default` may empty what it is given: it is asked once for each value, whatever else there is."""
+    encoder = codec.Encoder(list)
+    for encode in (encoder.encode, partial(encoder.encode_event, 'e'), lambda value: encoder.reply('r', value, 1, 0.0)):
+        assert b'"g":[0,1]' in encode({'g': (number for number in range(2)), 'more': more})
+
+
+def test_nested_objects() -> None:
+    """Each object is one level."""
+    value = Point(None)
+    for _ in range(300):
+        value = Point(value)
+    assert codec.encode(value).count(b'x') == 301
 
 
 def test_default_is_not_asked_for_what_is_known() -> None:

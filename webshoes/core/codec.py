@@ -1,6 +1,6 @@
 """Bytes <-> values: strict JSON (RFC 8259) both ways, and the frames of wire section 5.
 
-orjson encodes where it is installed. It asks `_known_to_orjson` for what it would get wrong (a `Bag` is a `dict` whose
+orjson encodes where it is installed. It asks `_step` for what it would get wrong (a `Bag` is a `dict` whose
 content is not in the dict itself) or does not know. What it refuses is copied by `jsonable.plain`, which knows all that
 JSON can hold and the place of what it cannot; msgspec encodes the copy. Without orjson that is the only way. Decoding
 is msgspec's, untyped.
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
 from propertybag import Bag
 
 from webshoes.core.errors import Error
-from webshoes.core.jsonable import Default, ask, converter, of_numpy, plain
+from webshoes.core.jsonable import Default, converter, of_numpy, plain
 from webshoes.core.params import Params
 from webshoes.core.text import UnsendableError
 
@@ -61,8 +60,12 @@ def decode(data: bytes) -> Any:
         raise Error(400, 'Not JSON that can be read: it is nested too deep') from None
 
 
-def _known_to_orjson(value: Any, default: Default | None = None) -> Any:
-    """Take one step towards JSON for a value that orjson does not know; orjson goes on from there."""
+def _step(value: Any) -> Any:
+    """Take one step towards JSON for a value that orjson does not know; orjson goes on from there.
+
+    The program's `default` is not asked: where orjson then refuses something else, `plain` would ask it a second time,
+    and a generator that it has read is empty.
+    """
     kind: Any = type(value)
     convert = converter(kind)
     if convert is of_numpy and value.dtype.kind in 'biuf':
@@ -70,7 +73,9 @@ def _known_to_orjson(value: Any, default: Default | None = None) -> Any:
             return orjson.Fragment(orjson.dumps(value, None, orjson.OPT_SERIALIZE_NUMPY))
         except TypeError:
             pass  # an array that is not contiguous, a longdouble
-    return ask(default, value) if convert is None else convert(value)
+    if convert is None:
+        raise TypeError
+    return convert(value)
 
 
 def _refuse(value: Any, default: Any, options: int) -> bytes:
@@ -111,7 +116,7 @@ class Encoder:
         get_thread: returns the number of the current thread.
     """
 
-    __slots__ = ('_clock', '_default', '_get_thread', '_on_slow', '_step', '_watched')
+    __slots__ = ('_clock', '_default', '_get_thread', '_on_slow', '_watched')
 
     def __init__(
         self,
@@ -124,7 +129,6 @@ class Encoder:
         self._get_thread = get_thread
         self._watched = -1  # the thread in which the data of events is timed; no thread has this number
         self._on_slow: Callable[[float], None] = lambda seconds: None
-        self._step = _known_to_orjson if default is None else partial(_known_to_orjson, default=default)
 
     def watch(self, on_slow: Callable[[float], None]) -> None:
         """Time the data of events that is encoded in this thread from now on, and in no other.
@@ -142,7 +146,7 @@ class Encoder:
             Error: 400, a parameter that the client did not send is part of it.
         """
         try:
-            return b''.join((_dumps(value, self._step, _OPTIONS), b''))  # `_own_bytes`, written out: it saves a call
+            return b''.join((_dumps(value, _step, _OPTIONS), b''))  # `_own_bytes`, written out: it saves a call
         except TypeError as exc:
             _interrupt(exc)
         return _own_bytes(_msgspec.encode(plain(value, self._default)))
@@ -153,7 +157,7 @@ class Encoder:
         started = self._clock() if get_thread() == self._watched else None
         try:
             try:
-                return b''.join((_dumps(value, self._step, _OPTIONS), b''))  # `encode`, written out: it saves a call
+                return b''.join((_dumps(value, _step, _OPTIONS), b''))  # `encode`, written out: it saves a call
             except TypeError as exc:
                 _interrupt(exc)
             return _own_bytes(_msgspec.encode(plain(value, self._default)))
@@ -178,7 +182,7 @@ class Encoder:
         if rep:
             frame = {rep: value, 't': t} if tid is None else {rep: value, 'tid': tid, 't': t}
             try:
-                return _dumps(frame, self._step, _OPTIONS)  # `encode`, written out: it saves a call
+                return _dumps(frame, _step, _OPTIONS)  # `encode`, written out: it saves a call
             except TypeError as exc:
                 _interrupt(exc)
             value = plain(value, self._default)
@@ -203,7 +207,7 @@ def encode_sorted(value: Any) -> bytes:
         As `encode`.
     """
     try:
-        return _dumps(value, _known_to_orjson, _SORTED)
+        return _dumps(value, _step, _SORTED)
     except TypeError as exc:
         _interrupt(exc)
     return _msgspec_sorted.encode(plain(value))

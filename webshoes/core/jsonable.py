@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache, partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from math import isfinite
 from pathlib import PurePath
 from typing import Any, NoReturn
@@ -27,6 +28,8 @@ from webshoes.core.text import UnsendableError, utf8
 
 MAX_DEPTH = 500  # levels of values within values; Python's stack has room for about twice as many
 MAX_PLACE = 100  # characters of a place that are shown
+
+_ADDRESSES = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 
 Default = Callable[[Any], Any]
 """The program's own step for types that nothing here knows, as `default` of `json.dumps`."""
@@ -102,8 +105,10 @@ def _of_struct(value: msgspec.Struct) -> Any:
     return tag | _fields(attributes, value)
 
 
-def _of_datetime(value: datetime) -> str:
-    """ISO 8601; the offset in whole minutes, as RFC 3339 has it."""
+def _of_datetime(value: datetime) -> str | None:
+    """ISO 8601; the offset in whole minutes, as RFC 3339 has it. NaT of pandas, a datetime unlike itself, is null."""
+    if value != value:
+        return None
     offset = None if value.tzinfo is None else value.utcoffset()
     if offset is not None and offset.microseconds + offset.seconds % 60:
         value = value.replace(tzinfo=timezone(timedelta(minutes=round(offset.total_seconds() / 60))))
@@ -137,13 +142,29 @@ def of_numpy(value: Any) -> Any:
         if not value.shape:
             return float(str(value))
         value = value.astype('U').astype('f8')
-    elif kind == 'f':
-        value = value.astype('f8')
-    elif kind in 'mM':  # timedelta64, datetime64
-        value = value.astype(f'{kind}8[us]')
+    elif kind == 'f' and size > 8:  # the list of a longdouble is itself
+        return value.tolist() if value.shape else float(value)
+    elif kind in 'mM':
+        return _of_numpy_times(value, *_TIMES[kind])
+    elif value.dtype.names is not None:  # a list of Python's own floats would show 0.1 as 0.10000000149011612
+        return list(value[()])
     elif kind == 'c' and not value.shape:
         raise UnsendableError(f'{_kind(value)} cannot be JSON')  # the list of a clongdouble is itself
     return value.tolist()
+
+
+# Units and ranges that Python has room for: the years of a datetime, and the weeks that fill 63 bits of microseconds.
+_TIMES = {'M': ('M8', 'Y', 1 - 1970, 9999 - 1970), 'm': ('m8', 'W', -15_250_284, 15_250_284)}
+
+
+def _of_numpy_times(value: Any, kind: str, unit: str, least: int, most: int) -> Any:
+    """A datetime64, a timedelta64, or an array of them, to the microsecond."""
+    count = value.astype(f'{kind}[{unit}]').astype('i8')
+    if ((value != value) | ((least <= count) & (count <= most))).all():  # NaT is not equal to itself
+        return value.astype(f'{kind}[us]').tolist()
+    if value.shape:
+        return list(value)  # to find the place
+    raise UnsendableError(f'{_kind(value)} out of the range of Python cannot be JSON')
 
 
 _STEPS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -161,7 +182,7 @@ _STEPS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (datetime, _of_datetime),
     ((date, time), lambda value: value.isoformat()),
     (timedelta, lambda value: msgspec.to_builtins(timedelta(value.days, value.seconds, value.microseconds))),
-    ((UUID, Decimal, PurePath, UserString), str),
+    ((UUID, Decimal, PurePath, UserString, *_ADDRESSES), str),
     ((abc.KeysView, abc.ValuesView, abc.ItemsView), list),
     (abc.Set, _of_set),
     (abc.Mapping, dict),
@@ -234,7 +255,7 @@ class _Copier:
     def _enter(self, value: Any) -> None:
         if id(value) in self._above:
             raise UnsendableError(f'{_kind(value)} that contains itself cannot be JSON')
-        if len(self._above) == MAX_DEPTH:
+        if len(self._path) == MAX_DEPTH:
             raise UnsendableError(f'a value that is nested too deep, over {MAX_DEPTH} levels, cannot be JSON')
         self._above.add(id(value))
 
@@ -267,7 +288,7 @@ def _whole(value: int) -> int:
     return value
 
 
-_KEYS = (Enum, date, time, timedelta, UUID, Decimal, PurePath)  # their JSON is a text, or what an Enum has
+_KEYS = (Enum, date, time, timedelta, UUID, Decimal, PurePath, *_ADDRESSES)  # their JSON is a text, or what an Enum has
 
 
 def _key(key: Any) -> str:
