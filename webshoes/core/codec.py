@@ -18,7 +18,7 @@ from propertybag import Bag
 from webshoes.core.errors import Error
 from webshoes.core.jsonable import Default, converter, of_numpy, plain
 from webshoes.core.params import Params
-from webshoes.core.text import UnsendableError
+from webshoes.core.text import HALF_OF_PAIR, UnsendableError
 
 try:
     import orjson
@@ -53,8 +53,7 @@ def decode(data: bytes) -> Any:
     except msgspec.DecodeError as exc:
         data.decode()  # msgspec may stop at a malformed byte before it sees that the text is not UTF-8
         if (half := _HALF.search(data.replace(rb'\\', b'  '))) is not None:  # msgspec says 'truncated' of some
-            found = f'{half[0].decode()} at byte {half.start()} is half of a surrogate pair, as of an emoji cut in two'
-            raise Error(400, f'Not JSON: {found}') from None
+            raise Error(400, f'Not JSON: {half[0].decode()} at byte {half.start()} {HALF_OF_PAIR}') from None
         raise Error(400, f'Not JSON: {exc}') from None
     except RecursionError:
         raise Error(400, 'Not JSON that can be read: it is nested too deep') from None

@@ -16,9 +16,9 @@ from typing import Any
 from webshoes.core.text import check_text
 
 SERVER_ERROR = 'Server error'
-HTTP_ERRORS: list[
-    type[BaseException]
-] = []  # types of the HTTP library's errors: each has a status, a reason and a text
+STOPPING = 'The server is stopping'
+# Types of the HTTP library's errors: each has a status, a reason and a text.
+HTTP_ERRORS: list[type[BaseException]] = []
 
 
 class Error(Exception):

@@ -17,7 +17,7 @@ from webshoes.core import codec, frames, tids
 from webshoes.core.audience import Subscription
 from webshoes.core.calls import EMPTY, Calls, Message, arguments
 from webshoes.core.context import Context
-from webshoes.core.errors import Error
+from webshoes.core.errors import STOPPING, Error
 from webshoes.core.events import Position
 from webshoes.core.feed import Feed, headroom, push_frame
 from webshoes.core.handler import Function
@@ -29,7 +29,7 @@ from webshoes.core.registry import Entry, Match
 from webshoes.core.services import Services
 from webshoes.core.tids import Tid, is_tid
 
-_STOPPING = Error(503, 'The server is stopping')
+_STOPPING = Error(503, STOPPING)
 _SUBSCRIBE = Function(Feed.subscribe, "on('subscribe')", threaded=False)
 _UNSUBSCRIBE = Function(Feed.unsubscribe, "'off'", threaded=False)
 NO_TEXTS: Texts = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+HALF_OF_PAIR = 'is half of a surrogate pair, as of an emoji cut in two'
+
 
 class UnsendableError(TypeError):
     """A value that cannot be sent. The message names the place in it, the kind, and the reason."""

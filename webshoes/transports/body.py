@@ -1,4 +1,4 @@
-"""What a request carries: the parameters in its query and its body."""
+"""The parameters in the query and the body of a request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from webshoes.core import codec
 from webshoes.core.errors import Error
 from webshoes.core.limits import Limits, over
 from webshoes.core.meter import Meter
+from webshoes.core.text import HALF_OF_PAIR
 from webshoes.headers import CHARSETS
 from webshoes.transports.compat import HttpProcessingError
 
@@ -53,7 +54,7 @@ def _check_escapes(text: bytes, what: str) -> None:
     """
     if b'%' in text and (half := HALF(unquote_to_bytes(text))) is not None:
         found = ''.join(f'%{byte:02X}' for byte in half[0])
-        raise Error(400, f'{what} is not UTF-8: {found} is half of a surrogate pair, as of an emoji cut in two')
+        raise Error(400, f'{what} is not UTF-8: {found} {HALF_OF_PAIR}')
 
 
 async def parameters(request: web.BaseRequest, meter: Meter) -> Parameters:

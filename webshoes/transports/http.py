@@ -19,7 +19,7 @@ from webshoes.core.calls import TOO_LONG
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Later, MakesConnection, Scope
 from webshoes.core.dispatch import Dispatcher, is_pending
-from webshoes.core.errors import Error
+from webshoes.core.errors import STOPPING, Error
 from webshoes.core.handler import Handler
 from webshoes.core.limits import over
 from webshoes.core.meter import Meter
@@ -34,7 +34,7 @@ from webshoes.transports.http_call import HttpCall
 from webshoes.transports.refusals import redirection
 
 GONE = Error(499, 'The client has gone')
-STOPPING = Error(503, 'The server is stopping')
+ENDED = Error(503, STOPPING)
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -43,7 +43,7 @@ Readable = Callable[[web.StreamResponse], web.StreamResponse]
 
 
 class Files(Protocol):
-    """What this face needs of the one that serves files."""
+    """The face that serves files, as far as this one needs it."""
 
     def has_builtin(self, path: str) -> bool:
         """Return whether the package has a file for a path."""
@@ -61,11 +61,11 @@ class Files(Protocol):
         """A file."""
 
     async def folder(self, request: web.BaseRequest, folder: Folder, path: str) -> web.StreamResponse:
-        """What a folder has at a path."""
+        """Return the answer with the file that a folder has at a path."""
 
 
 class Events(Protocol):
-    """What this face needs of the one that serves events."""
+    """The face that serves events, as far as this one needs it."""
 
     async def serve(
         self, request: web.BaseRequest, ctx: Context, entry: Entry, names: list[str], readable: Readable
@@ -147,7 +147,7 @@ class Http:
     async def close(self, timeout: float) -> None:
         """Cancel the calls that still run, which are answered with 503, and end the event streams."""
         for call in self._calls:
-            call.cancel(STOPPING)
+            call.cancel(ENDED)
         await self._events.close(timeout)
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -378,7 +378,7 @@ class _Link:
         self._loop = loop
 
     def close_soon(self, code: int, reason: str) -> None:
-        """End it without another word."""
+        """Close the connection. HTTP has no close code or reason."""
         soon(self._loop, self._protocol.hang_up)
 
     @property

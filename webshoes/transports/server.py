@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp import __version__ as aiohttp_version
 
 from webshoes import fork
-from webshoes.core.errors import Error
+from webshoes.core.errors import STOPPING, Error
 from webshoes.core.meter import Meter
 from webshoes.log import Journal, log
 from webshoes.loops import uncancel
@@ -36,7 +36,7 @@ TWO_ANSWERS = 'a handler began an aiohttp response of its own, and then gave ano
 
 
 class Face(Protocol):
-    """What the server needs of a face."""
+    """A face, as far as the server needs it."""
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve a request."""
@@ -49,11 +49,11 @@ class Face(Protocol):
         """Return whether a handler is running."""
 
     async def close(self, timeout: float) -> None:
-        """End what runs and close its connections, in so many seconds."""
+        """Cancel running work and close the connections of the face, within `timeout` seconds."""
 
 
 class HttpFace(Face, Protocol):
-    """What it needs of the one that answers requests."""
+    """The face that answers requests, as far as the server needs it."""
 
     def serve_at_once(
         self, message: RawRequestMessage, payload: StreamReader, request: Callable[[bytes | None], web.BaseRequest]
@@ -211,7 +211,7 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
-            return refused(Error(503, 'The server is stopping'))
+            return refused(Error(503, STOPPING))
         if not request.raw_path.isascii():  # only aiohttp's parser in Python lets it through (RFC 9112 section 3.2)
             return refused(Error(400, NO_REQUEST))
         protocol = cast(HttpConnection, request.protocol)

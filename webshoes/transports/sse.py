@@ -18,7 +18,7 @@ from aiohttp import web
 from webshoes.core.audience import Subscription
 from webshoes.core.conditions import Validators, failed_condition
 from webshoes.core.context import Context
-from webshoes.core.errors import Error
+from webshoes.core.errors import STOPPING, Error
 from webshoes.core.events import Position, Push
 from webshoes.core.feed import BATCH, Feed, push_frame, state_frame
 from webshoes.core.names import Since, read_cursors, write_cursors
@@ -68,7 +68,7 @@ class EventsOverHttp:
             Error: the request cannot be answered, or a hook refuses.
         """
         if self._stopping:
-            raise Error(503, 'The server is stopping')
+            raise Error(503, STOPPING)
         for name in names:
             self._on.check_name(name, entry.evt)
         is_stream = _wants_stream(request)
@@ -145,7 +145,7 @@ class _Client:
         push = await self._next_push(wait)
         if push is None and (since is not None or wait):
             if self._is_ending:
-                raise Error(503, 'The server is stopping')
+                raise Error(503, STOPPING)
             return web.Response(status=204, headers={**HEADERS, 'Cache-Control': 'no-store'})
         tag = f'{position.epoch}:{push.version.ver if push is not None else 0}'
         headers = {**STATE, 'ETag': f'"{tag}"'}

@@ -15,7 +15,7 @@ from webshoes.core.access import Asking
 from webshoes.core.auth import SUBPROTOCOL, offered_token
 from webshoes.core.connection import Connection
 from webshoes.core.context import Context, Scope
-from webshoes.core.errors import Error
+from webshoes.core.errors import STOPPING, Error
 from webshoes.core.services import Services
 from webshoes.core.session import Session
 from webshoes.guard import Guard, asking_of
@@ -223,9 +223,7 @@ class WebSockets:
         """End what runs, send what there is, and close all with 1001, in so many seconds."""
         for peer in self._peers:
             peer.session.interrupt()
-        closing = [
-            asyncio.ensure_future(peer.close(WSCloseCode.GOING_AWAY, 'The server is stopping')) for peer in self._peers
-        ]
+        closing = [asyncio.ensure_future(peer.close(WSCloseCode.GOING_AWAY, STOPPING)) for peer in self._peers]
         if closing:
             await asyncio.wait(closing, timeout=timeout)
         for peer in self._peers:
