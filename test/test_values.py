@@ -277,7 +277,7 @@ def test_the_time_of_encoding_is_not_the_handlers(
 def test_the_time_of_encoding_elsewhere_is_not_left_out(
     serve: Serve, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What another thread encodes meanwhile is not taken off the time of the handler that runs."""
+    """The time in which another thread encodes is not taken off the time of the running handler."""
 
     def take_long(value: Any) -> Any:
         clock.go_on(0.05)

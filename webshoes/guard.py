@@ -22,7 +22,7 @@ TOO_SLOW = Error(408, 'The login took too long')
 
 
 def asking_of(headers: Mapping[str, str]) -> Asking:
-    """What the headers of a request tell of who asks."""
+    """Read the headers that tell who asks."""
     get = headers.get
     return Asking(get('Host'), get('Origin'), get('Sec-Fetch-Site'), get('Sec-Fetch-Mode'))
 

@@ -1,4 +1,4 @@
-"""What every response has, and what is read of a request."""
+"""Headers that every response has, and how headers of a request are read."""
 
 from __future__ import annotations
 

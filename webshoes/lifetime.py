@@ -35,7 +35,7 @@ POOL_THREADS = (('concurrent.futures.thread', '_threads_queues'), ('concurrent.f
 
 
 class Server(Protocol):
-    """What can be running."""
+    """A server that can be running."""
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""What is logged, and how often: `logging.getLogger('webshoes')`."""
+"""The log, and limits on how often a line is logged: `logging.getLogger('webshoes')`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Journal:
             )
 
     def refusal(self, line: str) -> None:
-        """Who asked was refused: log it unless it was told, or too many others were; those are counted."""
+        """Log a refusal once. If there were too many others within a minute, only count it."""
         if line in self._refusals:
             self._refusals.move_to_end(line)
             return

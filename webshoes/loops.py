@@ -125,7 +125,7 @@ MANY = 8  # who answer in one turn of the loop
 
 
 class Flushes(Protocol):
-    """Who has something to send."""
+    """A sender that may hold something back until `flush`."""
 
     def flush(self) -> None:
         """Send it."""

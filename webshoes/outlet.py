@@ -17,7 +17,7 @@ GIVE_UP = 0.05  # seconds in which a file that is being sent notices that its co
 
 
 class Sender(Protocol):
-    """Who sends over an outlet; called on the loop."""
+    """The sender over an outlet; its methods are called on the loop."""
 
     @property
     def written(self) -> int:

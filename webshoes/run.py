@@ -48,7 +48,7 @@ DEFAULT_THREADS = 32  # for `asyncio.to_thread` of handlers; the most that async
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """What an app is made of, and all its runs share."""
+    """The parts of an app, which all its runs share."""
 
     wsa: Any
     opts: Bag

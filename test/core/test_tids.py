@@ -75,7 +75,7 @@ KNOWN: dict[bytes, Any] = {
     b'{"tid":7,"q":{"a":[': 7,
     b'\xef\xbb\xbf{"tid":7}': 7,
     b' \r\n\t{ "tid" \n:\t7 \r,x}': 7,
-    b'{"tid":1,"tid":2,x}': 2,  # as in valid JSON
+    b'{"tid":1,"tid":2,x}': 2,  # the last one counts, like in valid JSON
     rb'{"a\\":"\"","\\\"tid\"":1,"tid":2,x}': 2,
     b'{"q":{"tid":1},"tid":2,x}': 2,
     b'{"tid":2,"q":{"tid":1},x}': 2,
@@ -118,7 +118,7 @@ UNKNOWN = [
     b'{"q":1}},"tid":7}',
     b'{"q":"{\\"tid\\":7",x}',
     b'{"q":"no end,"tid":7}',
-    b'{"tid":7',  # which may go on
+    b'{"tid":7',  # the number may go on
     b'{"tid":"x',
     b'{"tid":"x\\"',
     b'{"tid"',

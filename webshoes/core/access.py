@@ -160,12 +160,12 @@ def check_public(paths: Iterable[str]) -> frozenset[str]:
 
 
 def can_be_public(path: str) -> bool:
-    """Whether `public` can list a path."""
+    """Return whether `public` can list a path."""
     return _fault_of(path) is None
 
 
 def _fault_of(path: str) -> str | None:
-    """What is wrong with a path of `public`; `None` if nothing is."""
+    """Return why a path cannot be listed in `public`; `None` if it can."""
     if not path.startswith('/'):
         return f"public: a path begins with '/', as in '/login.html', not {path!r}"
     if ESCAPED.search(path):

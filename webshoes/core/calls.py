@@ -38,7 +38,7 @@ SLICE = 0.003  # seconds in which calls that waited are run before others have t
 
 
 class Task(Protocol):
-    """What `spawn` and `later` give."""
+    """The result of `spawn` and `later`."""
 
     def cancel(self) -> object:
         """Interrupt it, once it has begun; or have it not happen."""
@@ -75,7 +75,7 @@ def arguments(entry: Entry, message: Message) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """What is left to run of a call that has run."""
+    """Do nothing: stands for `run` in a call that has run already."""
 
 
 class _Call(Ordered, eq=False):

@@ -20,7 +20,7 @@ class Subscribed(Struct, frozen=True):
 
 
 class Link(Protocol):
-    """What a transport does for a connection, from any thread."""
+    """The transport of a connection; its methods may be called from any thread."""
 
     def close_soon(self, code: int, reason: str) -> None:
         """Close it."""
@@ -93,7 +93,7 @@ class Connection:
 
     @property
     def subscriptions(self) -> list[Subscribed]:
-        """What it is subscribed to, as it stands: `event`, `uid`, `ver` (last sent) and `lag` (versions behind)."""
+        """The current subscriptions, each with `event`, `uid`, `ver` (last sent) and `lag` (versions behind)."""
         return [] if self._feed is None else self._feed.subscribed()
 
     @property

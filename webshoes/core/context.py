@@ -15,13 +15,13 @@ MakesConnection = Connection | Callable[[Any], Connection]
 
 
 class Later(Struct, frozen=True):
-    """What is made when it is first asked for, as it seldom is."""
+    """A value that is made when it is first needed, which is seldom."""
 
     make: Callable[[], Any]
 
 
 class Scope:
-    """What all calls of one connection share; over plain HTTP there is one for each request."""
+    """Values that all calls of one connection share. Over plain HTTP each request has its own."""
 
     __slots__ = ('_conn', '_req', '_session', 'opts', 'ws', 'wsa')
 

@@ -84,7 +84,7 @@ class Dispatcher:
         return self.paced(result, function.name)
 
     def paced(self, result: Any, name: str) -> Any:
-        """What a function gave; where it is a coroutine, so that `check_pace` is asked of each of its stretches."""
+        """Wrap a coroutine so that every step between two awaits is timed. Return other results unchanged."""
         return result if type(result) is not types.CoroutineType else _Paced(result, name, self)
 
     def check_pace(self, started: float, name: str) -> None:
@@ -100,7 +100,7 @@ class Dispatcher:
         self._left_out.append((self.clock(), seconds))
 
     def error(self, exc: BaseException, where: str) -> Error:
-        """What the client reads of an exception; what it must not read is told to `on_failure`."""
+        """Return the error that the client reads for an exception. Failures are handed to `on_failure`."""
         return from_exception(exc, lambda failure: self._on_failure(failure, where))
 
     def is_end(self, exc: BaseException) -> bool:

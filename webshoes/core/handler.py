@@ -181,7 +181,7 @@ def is_threaded(fn: Any) -> bool:
 
 
 def _annotation(fn: Callable[..., Any], parameters: list[inspect.Parameter], where: str) -> Any:
-    """What the handler annotates its second parameter with, `None` where it does not."""
+    """Return the annotation of a handler's second parameter, or `None`."""
     if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
         return None
     annotation = parameters[1].annotation

@@ -74,7 +74,7 @@ class Teller(Struct, frozen=True):
                 self.spawn(self._end(function, pending))
 
     def _begin(self, function: Function, args: tuple[Any, ...]) -> Any:
-        """What is to be awaited, `None` if there is nothing."""
+        """Return an awaitable, or `None` if there is nothing to await."""
         try:
             result = self.dispatcher.run(function, *args)
         except BaseException as exc:

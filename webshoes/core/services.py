@@ -1,4 +1,4 @@
-"""What all connections of one run share."""
+"""Services that all connections of one run share."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class HttpConnections(web.Server):
         self.at_once = None
 
     def stop_watching(self) -> None:
-        """End what looks at slow clients."""
+        """Stop the timer that looks for slow clients."""
         self._timer.cancel()
 
     def _look(self) -> None:
@@ -151,7 +151,7 @@ class HttpConnection(web.RequestHandler):
         self._frames: Upgraded | None = None  # what takes frames, as long as it is a WebSocket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or refuse to."""
+        """Register the connection, or refuse it."""
         known = cast(asyncio.Transport, transport)
         peer = known.get_extra_info('peername')
         self._address = peer_address(peer) if peer is not None else ''
@@ -169,7 +169,7 @@ class HttpConnection(web.RequestHandler):
         self._server.heads[self] = self._server.loop.time()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """Forget the connection, and tell the call, the outlet and the probe."""
         if self._known is None:
             return
         self._server.transports.pop(self._known, None)
@@ -273,7 +273,7 @@ class HttpConnection(web.RequestHandler):
         return request
 
     def take_done(self) -> Any:
-        """What is left to do of the request that is being served, `None` where nothing was done."""
+        """Return the rest of the work on the current request, or `None` if none of it was done yet."""
         done, self._done = self._done, None
         return done
 
@@ -289,7 +289,7 @@ class HttpConnection(web.RequestHandler):
             self._known.write(b'HTTP/1.1 100 Continue\r\n\r\n')
 
     def hang_up(self) -> None:
-        """End it, when what was answered is sent."""
+        """Send the answers that are ready, then close the connection."""
         self.flush()
         if self._known is not None:
             self._known.close()
@@ -312,7 +312,7 @@ class HttpConnection(web.RequestHandler):
         return self._frames.count(go_on) if self._frames is not None else 0
 
     def begin(self, request: web.BaseRequest) -> None:
-        """A request is being served from here on.
+        """Note that a request is being served from here on.
 
         Raises:
             Error: 429, there are too many.
@@ -330,7 +330,7 @@ class HttpConnection(web.RequestHandler):
             self._rate.check(self.force_close)
 
     def end(self) -> None:
-        """It was served."""
+        """Note that the request was served."""
         self._request = None
         if self._probe is not None:
             self._probe.stop()
@@ -354,7 +354,7 @@ class HttpConnection(web.RequestHandler):
         return self._known is not None and not self._known.is_closing() and self._known.is_reading()
 
     def force_close(self) -> None:
-        """End it now; aiohttp does so where nothing came for long after the last request."""
+        """Close the connection now. aiohttp calls this too, when `keepalive_timeout` is over."""
         is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
         is_idle = not is_ending and self._request is None
         if is_idle and self._server.loop.time() >= self._idle_until:

@@ -18,7 +18,7 @@ Take = Callable[[Any], bool]
 
 
 class Speaker(Protocol):
-    """Who speaks over a WebSocket, beside the handlers that send or close."""
+    """The part of a WebSocket's peer that a lane needs."""
 
     async def wait_for_turn(self) -> None:
         """Wait until what is being answered is sent: a handler may have begun at once."""
@@ -99,7 +99,7 @@ class Lane(MessageQueue):
         self.put(message, size)
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
-        """What came is no frame: the last message. As an exception it would have `receive` close in haste."""
+        """Queue a malformed frame as the last message. As an exception it would make `receive` close in haste."""
         self.feed_data(WSMessage(WSMsgType.ERROR, exc, None), 0)
 
     def feed_eof(self) -> None:
