@@ -45,6 +45,13 @@ def test_examples_print_what_they_say(page: str, free_port: int) -> None:
         assert re.fullmatch(re.escape(pattern).replace(r'\.\.\.', '.*'), line), f'{line!r} is not {pattern!r}'
 
 
+def test_each_change_is_listed_once() -> None:
+    """The changelog has one style of bullets, and no entry begins twice with the same words."""
+    text = (HERE / 'CHANGELOG.md').read_text()
+    entries = re.findall(r'^ *[-*+] (.{1,40})', text, re.MULTILINE)
+    assert len(entries) == len(set(entries)) == len(re.findall(r'^\* ', text, re.MULTILINE))
+
+
 @pytest.mark.parametrize('page', PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """Each relative link leads to a file, and each `#` link to a heading of its page."""
