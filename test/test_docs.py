@@ -45,6 +45,24 @@ def test_examples_print_what_they_say(page: str, free_port: int) -> None:
         assert re.fullmatch(re.escape(pattern).replace(r'\.\.\.', '.*'), line), f'{line!r} is not {pattern!r}'
 
 
+def test_architecture_lists_every_module() -> None:
+    """The tree in docs/architecture.md has each module of the package, in its folder, and no other."""
+    tree = (HERE / 'docs/architecture.md').read_text().split('```')[1]
+    listed, folder = [], ''
+    for indent, name in re.findall(r'^( +)(\S+)', tree, re.MULTILINE):
+        if len(indent) == 2:
+            folder = name if name.endswith('/') else ''
+        if name.endswith('.py'):
+            listed.append(folder + name)
+    package = HERE / 'webshoes'
+    modules = [
+        str(path.relative_to(package))
+        for path in package.rglob('*.py')
+        if path.parent == package or path.stem != '__init__'
+    ]
+    assert sorted(listed) == sorted(modules)
+
+
 def test_each_change_is_listed_once() -> None:
     """The changelog has one style of bullets, and no entry begins twice with the same words."""
     text = (HERE / 'CHANGELOG.md').read_text()
