@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from io import BufferedReader, BytesIO
 from typing import Any, Protocol, cast
@@ -35,7 +35,7 @@ class Request(web.BaseRequest):
 
     _was_counted = False  # among those over a limit
     _fields: Any = None  # the form's fields, once it was read
-    _parts: Sequence[BodyPartReader] = ()  # the form's parts, so far
+    _parts: list[BodyPartReader] | None = None  # the form's parts, so far
     _shown: CIMultiDictProxy[str] | None = None  # its headers, while some are hidden
     whole: bytes | None = None  # the body, where it was read before this was made
 
@@ -116,7 +116,8 @@ class Request(web.BaseRequest):
     async def _next_part(self, following: Callable[[], Awaitable[Any]]) -> Any:
         part = await following()
         if part is not None:
-            self._parts = [*self._parts, part]
+            self._parts = self._parts or []
+            self._parts.append(part)
             self._check_fields(len(self._parts))
             _check_head(part)
             if not isinstance(part, MultipartReader):
@@ -146,7 +147,7 @@ def adopted(request: web.BaseRequest, max_size: int) -> Request:
 
 
 def _check_head(part: BodyPartReader | MultipartReader) -> None:
-    """Refuse a name that would be text with lone surrogates, as aiohttp reads bytes that are not UTF-8.
+    """Refuse a name that is not UTF-8: aiohttp would read it as text with lone surrogates.
 
     Raises:
         ValueError: the head of the part is not UTF-8.
@@ -158,7 +159,7 @@ def _check_head(part: BodyPartReader | MultipartReader) -> None:
 
 
 def _known_charset(get_charset: Callable[[str], str], default: str) -> str:
-    """The charset of a part of a form.
+    """Return the charset of a part of a form.
 
     Raises:
         ValueError: it is none of `CHARSETS`: some of the others take minutes to decode.
