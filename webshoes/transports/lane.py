@@ -32,8 +32,8 @@ class SlowLane(web.WebSocketResponse[Literal[False]]):
 
     Attributes:
         speaker: who speaks over it, once it is open.
-        order: is held by whoever sends, where messages are compressed and sending one may take a while. What is sent in
-            one hold stays together.
+        order: held by each sender where messages are compressed, because sending one may then take a while. Messages
+            that are sent in one hold stay together.
     """
 
     speaker: Speaker | None = None
