@@ -114,6 +114,16 @@ def test_a_form_of_a_get(serve: Serve) -> None:
     assert requests.get(f'{wsa.url}/cmd/show?b=2', data=body, headers=headers, timeout=TIMEOUT).json() == {'b': '2'}
 
 
+@pytest.mark.parametrize('way', ['form', 'multipart'])
+def test_a_field_of_the_name_charset(serve: Serve, way: str) -> None:
+    """A field `_charset_`, which browsers fill in (RFC 7578 section 4.6), is a parameter like others."""
+    wsa = serve({'show': show})
+    for names in (['_charset_'], ['_charset_', 'a'], ['a', '_charset_', 'b']):
+        fields = dict.fromkeys(names, 'utf-8' * 20)
+        arguments: Any = {'data': fields} if way == 'form' else {'files': {n: (None, t) for n, t in fields.items()}}
+        assert requests.post(f'{wsa.url}/cmd/show', **arguments, timeout=TIMEOUT).json() == fields
+
+
 # --- typed ---
 
 

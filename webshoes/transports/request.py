@@ -37,6 +37,7 @@ class Request(web.BaseRequest):
     _fields: Any = None  # the form's fields, once it was read
     _parts: list[BodyPartReader] | None = None  # the form's parts, so far
     _shown: CIMultiDictProxy[str] | None = None  # its headers, while some are hidden
+    _hidden_head: CIMultiDictProxy[str] | None = None  # of a part, while aiohttp looks at it
     whole: bytes | None = None  # the body, where it was read before this was made
 
     @property
@@ -111,10 +112,19 @@ class Request(web.BaseRequest):
         """The parts of the body."""
         reader = await super().multipart()
         reader.next = partial(self._next_part, reader.next)  # type: ignore[method-assign]
+        reader.fetch_next_part = partial(self._fetch_part, reader.fetch_next_part)  # type: ignore[method-assign]
         return reader
+
+    async def _fetch_part(self, fetch: Callable[[], Awaitable[Any]]) -> Any:
+        part = await fetch()
+        if isinstance(part, BodyPartReader) and part.name == '_charset_':  # aiohttp fails to read on after one
+            self._hidden_head, part.headers = part.headers, CIMultiDictProxy(CIMultiDict())
+        return part
 
     async def _next_part(self, following: Callable[[], Awaitable[Any]]) -> Any:
         part = await following()
+        if self._hidden_head is not None:
+            part.headers, self._hidden_head = self._hidden_head, None
         if part is not None:
             self._parts = self._parts or []
             self._parts.append(part)
