@@ -49,8 +49,10 @@ Messages = list[tuple[Any, Any]]
 
 def is_idle(connection: Any) -> bool:
     """Return whether the task of a connection waits for a request, or has not begun, and none is queued for it."""
+    if connection._messages:
+        return False
     waiter = connection._waiter
-    return not connection._messages and (not connection._request_count or (waiter is not None and not waiter.done()))
+    return not connection._request_count if waiter is None else not waiter.done()
 
 
 def queued_requests(connection: Any) -> Sequence[tuple[Any, Any]]:
@@ -76,7 +78,8 @@ class HttpLane:
     It is used only while that task waits for a request.
 
     Args:
-        connection: the connection, whose parser is replaced.
+        connection: the connection, whose parser is replaced; `idle_until` is when aiohttp is to close it, if nothing
+            comes after what `take` has answered.
         take: answers requests, and returns those that it leaves to the task.
     """
 
@@ -91,15 +94,13 @@ class HttpLane:
     def feed_data(self, data: bytes) -> tuple[Messages, bool, bytes]:
         """Parse bytes, and answer what can be answered at once."""
         messages, upgraded, tail = self._feed(data)
-        if 0 < len(messages) <= PIPELINED:
-            connection = self._connection
-            if is_idle(connection):
-                left = self._take(messages)
-                for _ in range(len(messages) - len(left)):
-                    self._consumed()
-                if not left:
-                    connection._next_keepalive_close_time = connection._loop.time() + connection.keepalive_timeout
-                messages = left
+        if 0 < len(messages) <= PIPELINED and is_idle(self._connection):
+            left = self._take(messages)
+            for _ in messages[len(left) :]:  # as many as were answered
+                self._consumed()
+            if not left:
+                self._connection._next_keepalive_close_time = self._connection.idle_until
+            messages = left
         return messages, upgraded, tail
 
     def __getattr__(self, name: str) -> Any:
@@ -186,6 +187,8 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    idle_until = 7.0
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         def give(*args: Any) -> Any:
             raise _Given(*args)
@@ -262,7 +265,7 @@ def _shows_requests(loop: asyncio.AbstractEventLoop) -> bool:
         is_kept_from_task
         and is_given_to_task
         and is_left_in_order
-        and connection._next_keepalive_close_time >= connection.keepalive_timeout
+        and connection._next_keepalive_close_time == connection.idle_until
         and not (connection.writing_paused or is_upgraded(connection))
         and (get.method, get.path, get.version, get.headers['Host']) == ('GET', '/a?b=1', HttpVersion11, 'a')
         and (get.should_close, get.compression, get.upgrade, nothing) == (False, None, False, EMPTY_PAYLOAD)

@@ -114,13 +114,13 @@ class HttpConnection(web.RequestHandler):
         '_delivered',
         '_done',
         '_frames',
-        '_idle_until',
         '_known',
         '_on_gone',
         '_probe',
         '_rate',
         '_request',
         '_server',
+        'idle_until',
         'is_half_closed',
         'outlet',
         'received',
@@ -142,7 +142,7 @@ class HttpConnection(web.RequestHandler):
         self._client_end: asyncio.Future[None] | None = None  # done when the client ends; awaited after the last answer
         self._on_gone: Callable[[], object] | None = None  # cancels the call that runs
         self._probe: Probe | None = None
-        self._idle_until = server.loop.time() + server.meter.limits.keepalive_timeout  # when aiohttp closes it
+        self.idle_until = server.loop.time() + server.meter.limits.keepalive_timeout  # when aiohttp closes it
         if HAS_HTTP_LANE and self._rate is None:
             HttpLane(self, self._take_requests)
         self.received = 0  # bytes
@@ -241,7 +241,8 @@ class HttpConnection(web.RequestHandler):
 
     def _take_requests(self, messages: Messages) -> Messages:
         """Answer requests where their bytes arrive, up to the first that takes longer. Return those that are left."""
-        serve, is_deferred, left = self._server.at_once, True, list[Any]()
+        left: Messages = []
+        serve, is_deferred = self._server.at_once, True
         if serve is None or self.writing_paused:
             return messages
         for number, (message, payload) in enumerate(messages):
@@ -261,7 +262,7 @@ class HttpConnection(web.RequestHandler):
                     left = messages[number + 1 :]  # one after the other, as the client takes them
                     break
         self._server.heads.pop(self, None)
-        self._idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
+        self.idle_until = self._server.loop.time() + self._server.meter.limits.keepalive_timeout
         if not is_deferred:
             self.flush()
         return left
@@ -335,7 +336,7 @@ class HttpConnection(web.RequestHandler):
         if self._probe is not None:
             self._probe.stop()
             self._probe = None
-        self._idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
+        self.idle_until = self._server.loop.time() + self.meter.limits.keepalive_timeout
         self._server.bodies.pop(self, None)
 
     @property
@@ -357,7 +358,7 @@ class HttpConnection(web.RequestHandler):
         """Close the connection now. aiohttp calls this too, when `keepalive_timeout` is over."""
         is_ending = self._known is None or self._known.is_closing() or self.outlet is not None
         is_idle = not is_ending and self._request is None
-        if is_idle and self._server.loop.time() >= self._idle_until:
+        if is_idle and self._server.loop.time() >= self.idle_until:
             self.meter.met('keepalive_timeout')
         super().force_close()
 
