@@ -304,7 +304,8 @@
     /** @param {string} text */
     #transmit(text) {
       const size = new TextEncoder().encode(text).length;
-      this.#socket.send(text);
+      // What is sent while the socket closes is lost, as it may be just before; a browser would also log an error.
+      if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(text);
       this.#sent += size;
       this.#sentBy = Math.max(this.#sentBy, performance.now()) + size / SLOWEST_LINE;
       return size;
