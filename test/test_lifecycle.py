@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -822,3 +823,12 @@ def test_connections_that_come_while_it_stops(serve: Serve, monkeypatch: pytest.
             thread.join()
     gc.collect()
     assert left == []
+
+
+def test_a_stopped_app_holds_on_to_no_run(serve: Serve) -> None:
+    """An app that was stopped lets go of the server that it had."""
+    wsa = serve({})
+    run = weakref.ref(wsa._run)
+    wsa.stop()
+    gc.collect()
+    assert run() is None

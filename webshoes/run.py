@@ -150,6 +150,7 @@ class Run:
         try:
             await server.close(partial(self._begin_to_end, dispatcher))
         finally:
+            self._parts.encoder.unwatch()  # it holds on to the dispatcher, and so to all of this
             self.end()
             log.debug('stopped')
 

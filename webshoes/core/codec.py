@@ -105,6 +105,10 @@ def _interrupt(refusal: TypeError) -> None:
         raise refusal.__cause__
 
 
+def _ignore(seconds: float) -> None:
+    """Do nothing."""
+
+
 class Encoder:
     """Encodes what the program gives: results, data of events.
 
@@ -127,7 +131,7 @@ class Encoder:
         self._clock = clock
         self._get_thread = get_thread
         self._watched = -1  # the thread in which the data of events is timed; no thread has this number
-        self._on_slow: Callable[[float], None] = lambda seconds: None
+        self._on_slow: Callable[[float], None] = _ignore
 
     def watch(self, on_slow: Callable[[float], None]) -> None:
         """Time the data of events that is encoded in this thread from now on, and in no other.
@@ -136,6 +140,11 @@ class Encoder:
             on_slow: called with the seconds that the data of an event took, where these are more than `SLOW`.
         """
         self._watched, self._on_slow = self._get_thread(), on_slow
+
+    def unwatch(self) -> None:
+        """Time nothing any more, unless another thread is watched by now."""
+        if self._get_thread() == self._watched:
+            self._watched, self._on_slow = -1, _ignore
 
     def encode(self, value: Any) -> bytes:
         """Return the JSON of a value; `NaN` and the infinities become `null`.
