@@ -27,6 +27,7 @@ from .pages import NewPage, Site, add, wait_for
         ('[{}, [], Object.create(null), new class Foo {}, new class Foo { a = 1 }]', [{}, [], {}, {}, {'a': 1}]),
         ("new URL('http://a/')", 'http://a/'),
         ('[null, undefined, NaN, () => 1]', [None] * 4),
+        ("Object.assign(Object.create(null), { [Symbol.toStringTag]: 'Module', a: 1 })", {'a': 1}),
     ],
 )
 def test_arguments(site: Site, new_page: NewPage, value: str, sent: Any) -> None:
@@ -53,6 +54,8 @@ def test_arguments(site: Site, new_page: NewPage, value: str, sent: Any) -> None
         'new FormData()',
         "new Headers({ a: 'b' })",
         '(function* () {})()',
+        "Object.assign(Object.create(null), { [Symbol.toStringTag]: 'Module' })",
+        '10n',
     ],
 )
 def test_arguments_that_cannot_be_sent(site: Site, new_page: NewPage, value: str) -> None:
@@ -62,6 +65,13 @@ def test_arguments_that_cannot_be_sent(site: Site, new_page: NewPage, value: str
     name, message = page.evaluate(code)
     assert (name, message[:7]) == ('TypeError', "'key': ")
     assert 'cannot be JSON' in message
+
+
+@pytest.mark.parametrize('args', ['() => 1', "Symbol('x')"])
+def test_arguments_that_json_leaves_out(site: Site, new_page: NewPage, args: str) -> None:
+    """Arguments that JSON would leave out, so that the call had none, are an error."""
+    page = new_page(site().url)
+    assert page.evaluate(f"wsc.call('cmd/add', {args}).catch(e => e.name)") == 'TypeError'
 
 
 @pytest.mark.parametrize('fields', ["q: ''", ''])

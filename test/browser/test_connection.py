@@ -69,12 +69,13 @@ def test_script_in_the_page(site: Site, new_page: NewPage) -> None:
 NEAR = [
     *('127.0.0.1', 'localhost', 'a.localhost', '127.1', '[::1]', '0.0.0.0'),  # no server of ours
     *('10.0.0.1', '172.16.0.1', '172.31.0.1', '192.168.1.1', '169.254.1.1'),
-    *('[fc12::1]', '[fd00::1]', '[fe80::1]', 'rig.local', 'RIG.LOCAL'),
+    *('[fc12::1]', '[fd00::1]', '[fe80::1]', 'rig.local', 'RIG.LOCAL', 'rig.local.', 'localhost.'),
+    *(f'[::ffff:{host}]' for host in ('127.0.0.1', '10.0.0.1', '172.31.0.1', '192.168.1.1', '169.254.1.1')),
 ]
 FAR = [
     *('example.com', '8.8.8.8', '172.15.0.1', '172.32.0.1', '192.169.1.1', '11.0.0.1'),
     *('10.example.com', '127.example.com', 'localhost.example.com', 'thelocal'),
-    *('[2001:db8::1]', '[fc::1]', '[fec0::1]'),
+    *('[2001:db8::1]', '[fc::1]', '[fec0::1]', '[::ffff:8.8.8.8]', '[::ffff:172.32.0.1]', '[::ffff:0.10.0.1]'),
 ]
 
 

@@ -202,6 +202,37 @@ def test_late_listeners(site: Site, new_page: NewPage, pushes: list[dict[str, An
         page.close()
 
 
+def test_late_listener_at_a_new_history(site: Site, new_page: NewPage) -> None:
+    """A callback that comes after a new history began, and before its first push, gets nothing of the old one."""
+    answers: list[list[dict[str, Any]]] = [
+        [{'r': {'ver': 5, 'epoch': 'A'}}, {'evt': 'e', 'ver': 5, 'r': 'old'}],
+        [{'r': {'ver': 2, 'epoch': 'B'}}],
+        [{'evt': 'e', 'ver': 2, 'epoch': 'B', 'r': 'new'}],
+    ]
+
+    def server(connection: ServerConnection) -> None:
+        for text in connection:
+            asked = json.loads(text)
+            if asked.get('cmd') == 'close':
+                connection.close(1001)
+            elif {'evt', 'cmd'} & set(asked):
+                for message in answers.pop(0):
+                    tid = {} if 'evt' in message else {'tid': asked['tid']}
+                    connection.send(json.dumps({'t': 1, 'uid': asked.get('uid', 'u1'), **tid, **message}))
+
+    with fake_server(server) as url:
+        page = new_page(site(f"url: '{url}', protocols: []").url)
+        page.evaluate("globalThis.off = wsc.onEvent('e', follow); void 0")
+        wait_for(page, 'seen.length === 1')
+        page.evaluate("wsc.msg({ cmd: 'close' }).catch(() => {}); void 0")
+        wait_for(page, "off.position?.epoch === 'B'")
+        page.evaluate("globalThis.late = []; void wsc.onEvent('e', data => late.push(data.r))")
+        page.evaluate("wsc.msg({ cmd: 'push' }).catch(() => {}); void 0")
+        wait_for(page, 'late.length && seen.length === 2')
+        assert page.evaluate('[late, seen[1].r, seen[1].epoch]') == [['new'], 'new', 'B']
+        page.close()
+
+
 def test_callbacks_share_no_object(site: Site, new_page: NewPage) -> None:
     """No other callback, no later one and not `cb` sees what a callback changes in its data."""
     wsa = site()

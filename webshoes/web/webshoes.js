@@ -43,7 +43,8 @@
   const NEARBY = [
     /^(127|10|192\.168|172\.(1[6-9]|2\d|3[01])|169\.254|0\.0\.0)\.[\d.]+$/,
     /^\[(::1?\]|f[cd][\da-f]{2}:|fe[89ab][\da-f]:)/,
-    /^localhost$|\.local(host)?$/,
+    /^\[::ffff:(7f[\da-f]{2}|a[\da-f]{2}|c0a8|ac1[\da-f]|a9fe):/,  // the addresses of the first line, within IPv6
+    /^localhost\.?$|\.local(host)?\.?$/,
   ];
 
   const EVENTS = /** @type {const} */ (['open', 'close', 'state', 'message', 'error', 'warning']);
@@ -100,20 +101,20 @@
   const folder = script => (/^https?:/.test(script || '') ? new URL('.', script).href : undefined);
 
   /**
-   * For JSON.stringify: convert what it would send as `{}`, or refuse it.
+   * For JSON.stringify: convert what it would send as `{}`, or refuse it. A BigInt it refuses without the place.
    *
    * @param {string} key @param {any} value @returns {any}
    */
   const toJSON = (key, value) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+    if (typeof value !== 'bigint' && (typeof value !== 'object' || value === null || Array.isArray(value))) return value;
     if (value instanceof Set) return [...value];
     if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return Array.from(/** @type {any} */ (value));
     if (value instanceof Map && [...value.keys()].every(it => /string|number/.test(typeof it))) {
       return Object.fromEntries(value);
     }
     const kind = Object.prototype.toString.call(value).slice(8, -1);
-    const isEmpty = kind !== 'Object' && typeof value.valueOf() === 'object' && !Object.keys(value).length;
-    if (!isEmpty) return value;
+    const isEmpty = kind !== 'Object' && !Object.keys(value).length && typeof (value.valueOf?.() ?? value) === 'object';
+    if (!isEmpty && kind !== 'BigInt') return value;
     const where = key && `'${key}': `;
     throw new TypeError(`${where}${kind} cannot be JSON; send an object with text keys, an array, a number or a text`);
   };
@@ -188,6 +189,7 @@
       } else if (!cursor || cursor.epoch !== epoch || cursor.ver > ver) {
         for (const listener of this.listeners) listener.isNewHistory = cursor !== undefined;
         this.cursor = { ver: Math.max(ver - 1, 0), epoch };
+        this.#last = undefined;
       }
     }
 
@@ -573,6 +575,7 @@
     /** @param {string} cmd @param {object | null} [args] */
     #command(cmd, args) {
       const { cmd: field, q } = this.#settings;
+      if (/function|symbol/.test(typeof args)) throw new TypeError(`call(cmd, args): args cannot be a ${typeof args}`);
       if (q) return { [field]: cmd, [q]: args ?? {} };
       const values = toJSON('', args ?? {});
       if (Object(values) !== values || Array.isArray(values) || field in values) {
