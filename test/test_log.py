@@ -217,6 +217,12 @@ CONFIGURATIONS = {
     'on both': ("logging.basicConfig(); logging.getLogger('webshoes').addHandler(logging.StreamHandler())", 4),
     'a handler for errors': ('logging.basicConfig(); logging.getLogger().handlers[0].setLevel(logging.ERROR)', 2),
     'not propagated': ("logging.basicConfig(); logging.getLogger('webshoes').propagate = False", 2),
+    'a buffer before stderr': (
+        'from logging.handlers import MemoryHandler as Buffer; to = logging.StreamHandler(); '
+        'logging.getLogger().addHandler(Buffer(1, target=to))',
+        2,
+    ),
+    'a buffer before nothing': ('import logging.handlers as h; logging.getLogger().addHandler(h.MemoryHandler(9))', 2),
     'a file': ('logging.basicConfig(filename="/dev/null")', 2),
     'elsewhere': ('import io; logging.basicConfig(stream=io.StringIO())', 2),
 }

@@ -154,6 +154,9 @@ def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
     """Return whether a handler of the application shows a record on stdout or stderr."""
     if isinstance(handler, _Stderr) or record.levelno < handler.level:
         return False
+    target = getattr(handler, 'target', None)  # that of a MemoryHandler
+    if isinstance(target, logging.Handler):
+        return _shows(target, record)
     console = getattr(handler, 'console', None)  # that of rich's handler
     stream = getattr(handler, 'stream', getattr(console, 'file', None))
     return stream is not None and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
