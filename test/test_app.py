@@ -414,7 +414,7 @@ def test_an_event_shows_how_it_stands(wsa: ws.WebShoesApp) -> None:
         ('127.0.0.1', 'http://127.0.0.1:15801'),
         ('', 'http://127.0.0.1:15801'),
         ('0.0.0.0', 'http://127.0.0.1:15801'),
-        ('::', 'http://[::1]:15801'),
+        ('::', 'http://127.0.0.1:15801'),
         ('::1', 'http://[::1]:15801'),
         ('localhost', 'http://localhost:15801'),
         ('lab.example', 'http://lab.example:15801'),

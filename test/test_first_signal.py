@@ -134,6 +134,12 @@ SHAPES = {  # the lines, the signal, the exit code
         TERM,
         0,
     ),
+    'run in a thread that Python waits for': ('threading.Thread(target=wsa.run).start()\n' + CAUGHT, INT, 0),
+    'run in a thread that Python waits for, an exception': (
+        'threading.Thread(target=wsa.run).start()\ntry: live()\nexcept KeyboardInterrupt: 1 / 0',
+        INT,
+        1,
+    ),
     'console script whose thread is told': (
         'signal.signal(signal.SIGTERM, stop)\n'
         'def main():\n    wsa.start()\n    threading.Thread(target=live).start()\n'
@@ -156,13 +162,51 @@ def test_a_program_ends_at_the_first_signal(run: Run, lines: str, number: signal
     url = program.url()
     while get(url, 'main/lives') != 'true':
         pass
-    if 'Thread' in lines:  # they live while the main thread goes on to its end
+    if 'Thread(target=live)' in lines:  # they live while the main thread goes on to its end
         assert program.process.stderr is not None
         assert 'goes on serving' in next(program.process.stderr)
     ended, log = program.end(number)
     assert ended == code, log
     if code != -TERM:  # SIGTERM ends a process without a word
         assert 'DEBUG   stopped' in log
+
+
+def test_a_sigterm_before_start_ends_the_program(run: Run) -> None:
+    """A SIGTERM that came while the program prepared, and that it has handled itself, ends it at its last line."""
+    program = run(
+        LIVES + 'signal.signal(signal.SIGTERM, stop)\nsignal.raise_signal(signal.SIGTERM)\nwsa.start()\nlive()'
+    )
+    code, log = program.end()
+    assert code == 0
+    assert 'goes on serving' not in log
+
+
+def test_an_app_that_a_thread_makes(tmp_path: Path) -> None:
+    """A program whose app is made and started in another thread ends at a Ctrl-C that its main thread handles."""
+    (tmp_path / 'script.py').write_text(
+        'import threading, time\n'
+        'rounds = 0\n'
+        'def serve():\n'
+        '    import webshoes as ws\n'
+        '    wsa = ws.WebShoesApp("127.0.0.1", 0, {"verbose": True})\n'
+        '    wsa.command("cmd/rounds")(lambda ctx, q: rounds)\n'
+        '    wsa.start()\n'
+        'threading.Thread(target=serve).start()\n'
+        'try:\n'
+        '    while True:\n'
+        '        time.sleep(0.01)\n'
+        '        rounds += 1\n'
+        'except KeyboardInterrupt: print("bye")\n'
+    )
+    with closing(Program('script.py', cwd=tmp_path)) as program:
+        url = program.url()
+        first = int(get(url, 'cmd/rounds'))
+        while int(get(url, 'cmd/rounds')) < first + 2:  # the main thread has run since then
+            pass
+        code, log = program.end(INT)
+    assert code == 0
+    assert 'goes on serving' not in log
+    assert 'DEBUG   stopped' in log
 
 
 def test_a_ctrl_c_that_is_handled_ends_nothing(run: Run) -> None:
@@ -260,19 +304,24 @@ def can_unshare() -> bool:
 
 @pytest.mark.parametrize(
     ('lines', 'code'),
-    [('try: live()\nfinally: print("bye")', 143), ('signal.signal(signal.SIGTERM, stop)\nlive()', 0), ('', 0)],
-    ids=['its own loop', 'its own handler', 'the last line'],
+    [
+        ('wsa.start()\ntry: live()\nfinally: print("bye")', 143),
+        ('threading.Thread(target=wsa.start).start()\ntry: live()\nfinally: print("bye")', 143),
+        ('wsa.start()\nsignal.signal(signal.SIGTERM, stop)\nlive()', 0),
+        ('wsa.start()', 0),
+    ],
+    ids=['its own loop', 'started by a thread', 'its own handler', 'the last line'],
 )
 def test_sigterm_ends_process_1(tmp_path: Path, lines: str, code: int) -> None:
     """SIGTERM ends a program that is process 1 of a container, where the kernel ignores signals without a handler."""
     is_real = can_unshare()
-    script = APP + LIVES + ('' if is_real else 'import os\nos.getpid = lambda: 1\n') + 'wsa.start()\n' + lines
+    script = APP + LIVES + ('' if is_real else 'import os\nos.getpid = lambda: 1\n') + lines
     (tmp_path / 'script.py').write_text(script)
     with closing(Program('script.py', cwd=tmp_path, prefix=UNSHARE if is_real else ())) as program:
         url = program.url()
-        while lines and get(url, 'main/lives') != 'true':
+        while 'live()' in lines and get(url, 'main/lives') != 'true':
             pass
-        if not lines:
+        if 'live()' not in lines:
             assert program.process.stderr is not None
             assert 'goes on serving' in next(program.process.stderr)
             program.wait(url)

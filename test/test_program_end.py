@@ -185,6 +185,23 @@ def test_a_handler_that_stops_the_server_ends_the_program(run: Run, lines: str) 
     assert is_clean(log)
 
 
+def test_a_pool_of_processes_works_after_the_last_line(run: Run) -> None:
+    """A pool whose module is imported after `start` takes work as long as the server runs."""
+    program = run(
+        'wsa.start()\n'
+        'import asyncio, multiprocessing\n'
+        'from concurrent.futures import ProcessPoolExecutor\n'
+        'pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))\n'
+        'async def power(ctx, q): return await asyncio.wrap_future(pool.submit(pow, 2, 5))\n'
+        'wsa.register("pool", "cmd", "q", "evt", "r", {"power": power})\n'
+    )
+    url = program.wait()
+    assert get(url, 'pool/power') == '32'
+    code, log = program.end(signal.SIGINT)
+    assert code == 0
+    assert is_clean(log)
+
+
 def test_restarted_servers_serve_too(run: Run) -> None:
     """A script whose server was stopped and started before its end serves until a signal."""
     program = run('wsa.start()\nwsa.stop()\nwsa.start()\nwsa.start()')

@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from webshoes import fork
-from webshoes.signals import SignalNotes
+from webshoes.signals import SignalNotes, in_main_thread
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds. A signal that comes in the very moment before a wait begins does not end it: its handler runs when it ends.
@@ -47,13 +47,13 @@ class Server(Protocol):
 
 _running: dict[object, Server] = {}  # by run
 _replaced: list[tuple[signal.Signals, Any]] = []  # handlers that ours stand for, the oldest first
-_waiting: list[queue.SimpleQueue[int]] = []
+_waiting: dict[queue.SimpleQueue[int], threading.Thread] = {}  # whom `wait` holds, by what it reads
 _main: list[FrameType] = []
 _notes = SignalNotes()
 
 
 def prepare() -> None:
-    """Note that the program has an app: from here on signals are noted, if this is the main thread."""
+    """Note that the program has an app: from here on signals are noted."""
     if not hasattr(sys, 'ps1') and _notes.arm():
         atexit.register(_notes.leave)
 
@@ -61,6 +61,8 @@ def prepare() -> None:
 def hold(run: object, server: Server) -> None:
     """Note that a run of a server begins."""
     if not _main:
+        with suppress(ImportError):  # pragma: no cover  # a system without semaphores
+            import concurrent.futures.process  # noqa: F401  # registers its end before ours, to end after it
         atexit.register(_stop_all)
         # Before the standard pools close, which is before atexit: what is served meanwhile may need them.
         try:
@@ -70,9 +72,9 @@ def hold(run: object, server: Server) -> None:
     _main[:] = _outermost_frame()
     prepare()
     if not _running:
-        _notes.clear()
-    _handle_as_first_process()
+        _notes.forget(signal.SIGINT)  # a program may have gone on after it; after SIGTERM it means to end
     _running[run] = server
+    in_main_thread(_handle_as_first_process)
 
 
 def release(run: object) -> None:
@@ -115,7 +117,7 @@ def wait(server: Server | None = None, is_last: bool = False) -> int:
     """
     # A SimpleQueue may be put to by a signal handler that interrupts it; an Event would deadlock.
     news: queue.SimpleQueue[int] = queue.SimpleQueue()
-    _waiting.append(news)
+    _waiting[news] = threading.current_thread()
     before = len(_replaced)
     came: list[int] = []
     try:
@@ -132,7 +134,7 @@ def wait(server: Server | None = None, is_last: bool = False) -> int:
             with suppress(queue.Empty):
                 news.get(timeout=LOOK)
     finally:
-        _waiting.remove(news)
+        del _waiting[news]
         _restore(before)
     return came[0] if came else 0
 
@@ -171,8 +173,7 @@ fork.in_child(_leave)
 
 def _handle_as_first_process() -> None:
     """Have SIGTERM end the program as process 1 of a container, where the kernel ignores it without a handler."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if os.getpid() == 1 and is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         _replaced.append((signal.SIGTERM, signal.SIG_DFL))
         signal.signal(signal.SIGTERM, _exit)
 
@@ -235,8 +236,8 @@ def _say() -> None:
 
 
 def _threads() -> list[threading.Thread]:
-    """The threads that Python waits for before the program ends."""
-    known = [getattr(sys.modules.get(module), name, ()) for module, name in POOL_THREADS]
+    """The threads that Python waits for before the program ends, except those that only wait for a server."""
+    known = [list(_waiting.values())] + [getattr(sys.modules.get(module), name, ()) for module, name in POOL_THREADS]
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     return [thread for thread in others if not (thread.daemon or any(thread in threads for threads in known))]
 

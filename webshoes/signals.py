@@ -5,9 +5,38 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from typing import Any
+
+_pending: deque[Callable[[], object]] = deque()
+_c_call: list[Any] = []  # the function for C, which must live on while it is pending
+
+
+def in_main_thread(fn: Callable[[], object]) -> None:
+    """Call a function in the main thread, which alone may set handlers and the wakeup descriptor.
+
+    For another thread, CPython calls it when the main thread next runs Python code; a call that blocks puts it off.
+    Other Pythons, and those without ctypes, do not call it then.
+    """
+    if threading.current_thread() is threading.main_thread():
+        fn()
+        return
+    with suppress(ImportError, AttributeError):
+        import ctypes
+
+        if not _c_call:
+            _c_call.append(ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_call_pending))
+        _pending.append(fn)
+        ctypes.pythonapi.Py_AddPendingCall(_c_call[0], None)
+
+
+def _call_pending(_: object) -> int:
+    while _pending:
+        _pending.popleft()()
+    return 0  # which tells C that all went well
 
 
 class SignalNotes:
@@ -23,26 +52,31 @@ class SignalNotes:
         self._numbers: set[int] = set()
         self._is_armed = False
         self._is_handled = False  # by a loop of the program that had the descriptor before
+        self._opening = threading.RLock()
 
     def arm(self) -> bool:
-        """Begin to note, if this is the main thread and nobody else has the descriptor.
+        """Begin to note, unless somebody else has the descriptor.
 
         Returns:
             Whether descriptors were opened, which `leave` closes.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return False
-        is_new = self._writer is None
-        if self._writer is None:
-            self._reader, self._writer = socket.socketpair()
-            self._reader.setblocking(False)
-            self._writer.setblocking(False)
+        with self._opening:
+            is_new = self._writer is None
+            if is_new:
+                self._reader, self._writer = socket.socketpair()
+                self._reader.setblocking(False)
+                self._writer.setblocking(False)
+        in_main_thread(self._begin)
+        return is_new
+
+    def _begin(self) -> None:
+        if self._writer is None:  # let go meanwhile
+            return
         before = _set_wakeup(self._writer.fileno())
         self._is_armed = before in (-1, self._writer.fileno())
         if not self._is_armed:
             _set_wakeup(before)
             self._is_handled = any(map(_is_handled, (signal.SIGINT, signal.SIGTERM)))
-        return is_new
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when signals came, -1 where none are noted."""
@@ -54,10 +88,10 @@ class SignalNotes:
             while self._reader is not None and (found := self._reader.recv(4096)):
                 self._numbers.update(found)
 
-    def clear(self) -> None:
-        """Forget what came so far."""
+    def forget(self, number: int) -> None:
+        """Forget that a signal came."""
         self.drain()
-        self._numbers.clear()
+        self._numbers.discard(number)
 
     def came(self, numbers: Iterable[int]) -> bool:
         """Return whether one of these signals came."""
@@ -84,6 +118,7 @@ class SignalNotes:
         self._reader = self._writer = None
         self._is_handled = False
         self._numbers.clear()
+        self._opening = threading.RLock()  # a fork copies one that another thread holds
 
 
 def _is_handled(number: signal.Signals) -> bool:

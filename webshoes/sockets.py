@@ -38,11 +38,8 @@ def url_of(addr: str, port: int, scheme: str) -> str:
     path = unix_path(addr)
     if path is not None:
         return f'{UNIX}{path}'
-    host = addr
-    if addr in ('', '0.0.0.0'):  # noqa: S104  # nosec B104
-        host = '127.0.0.1'
-    elif _is_every_address(addr):
-        host = '::1'
+    # Every address may lack IPv6, which a system can do without.
+    host = '127.0.0.1' if addr == '0.0.0.0' or _is_every_address(addr) else addr  # noqa: S104  # nosec B104
     return f'{scheme}://[{host}]:{port}' if ':' in host else f'{scheme}://{host}:{port}'
 
 
@@ -84,8 +81,9 @@ def _bind_all(places: Sequence[tuple[int, Any]], port: int, stack: contextlib.Ex
     found: list[socket.socket] = []
     failure: OSError | None = None
     for family, (host, _, *rest) in places:
+        attempt = contextlib.ExitStack()
         try:
-            one = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            one = attempt.enter_context(socket.socket(family, socket.SOCK_STREAM))
             if os.name == 'posix':  # elsewhere it would let others listen on the same port
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -93,6 +91,7 @@ def _bind_all(places: Sequence[tuple[int, Any]], port: int, stack: contextlib.Ex
             one.bind((host, found[0].getsockname()[1] if found else port, *rest))
             one.listen(BACKLOG)
         except OSError as exc:
+            attempt.close()
             if exc.errno == errno.EADDRINUSE and found and not port:
                 return None
             text = f'cannot listen on {host} port {port}: {os.strerror(exc.errno or 0)}'
@@ -100,7 +99,7 @@ def _bind_all(places: Sequence[tuple[int, Any]], port: int, stack: contextlib.Ex
             if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise failure from None
         else:
-            found.append(one)
+            found.append(stack.enter_context(one))
     if not found and failure is not None:
         raise failure
     return found
