@@ -166,7 +166,7 @@ def parse(arguments: Sequence[str], names: Sequence[str]) -> argparse.Namespace:
 def all_steps(python: Path) -> list[Step]:
     """Everything that is checked, in its order."""
     run = [str(python), '-m']
-    pytest = [*run, 'pytest', '-q', '-n', '2']
+    pytest = [*run, 'pytest', '-q', '-n', '2', '--dist', 'worksteal']  # some tests take many times as long as others
     apart = ['--ignore=test/browser', '--ignore=test/test_proxy.py']
     covered = ['--cov', '--cov-report=term:skip-covered', f'--cov-fail-under={COVERAGE}']
     tsc = [str(node()), str(NPM_HOME / 'typescript/bin/tsc')]
