@@ -61,7 +61,8 @@ def prepare() -> None:
 def hold(run: object, server: Server) -> None:
     """Note that a run of a server begins."""
     if not _main:
-        with suppress(ImportError):  # pragma: no cover  # a system without semaphores
+        # ImportError: a system without semaphores. RuntimeError: the main thread has ended already.
+        with suppress(ImportError, RuntimeError):
             import concurrent.futures.process  # noqa: F401  # registers its end before ours, to end after it
         atexit.register(_stop_all)
         # Before the standard pools close, which is before atexit: what is served meanwhile may need them.
