@@ -35,6 +35,12 @@ def in_child(forget: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=forget)
 
 
+def around(before: Callable[[], None], in_parent: Callable[[], None]) -> None:
+    """Have functions called in the parent, right before and right after each fork."""
+    if hasattr(os, 'register_at_fork'):  # pragma: no branch  # all but Windows
+        os.register_at_fork(before=before, after_in_parent=in_parent)
+
+
 def add(heir: Heir, leave: Callable[[Heir], None]) -> None:
     """Have `leave(heir)` called in each child, as long as the object lives: it lets go of what a child must not use."""
     _heirs[heir] = leave

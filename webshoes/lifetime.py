@@ -167,8 +167,23 @@ def _leave() -> None:
     _running.clear()
     _notes.leave()
     _restore()
+    _unblock()
 
 
+def _block() -> None:
+    """Block the signals while a thread forks. One that reached the child before `_leave` would be lost."""
+    if _replaced:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _unblock() -> None:
+    """Let the signals of the thread that forked through again."""
+    if (mask := _forking.__dict__.pop('mask', None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+_forking = threading.local()
+fork.around(_block, _unblock)
 fork.in_child(_leave)
 
 

@@ -196,7 +196,7 @@ class Params(Bag):  # type: ignore[misc]  # propertybag carries no types
             return value
         try:
             return cast(value)
-        except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError):
+        except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, msgspec.ValidationError):
             if value == '' and defval is not NOTHING:  # an input of a form that was left empty
                 return defval
             kind = cast.__name__ if isinstance(cast, type) else 'value'
