@@ -52,7 +52,7 @@ class SignalNotes:
         self._numbers: set[int] = set()
         self._is_armed = False
         self._is_handled = False  # by a loop of the program that had the descriptor before
-        self._opening = threading.RLock()
+        self._lock = threading.RLock()  # a signal handler may call what its thread is in
 
     def arm(self) -> bool:
         """Begin to note, unless somebody else has the descriptor.
@@ -60,7 +60,7 @@ class SignalNotes:
         Returns:
             Whether descriptors were opened, which `leave` closes.
         """
-        with self._opening:
+        with self._lock:
             is_new = self._writer is None
             if is_new:
                 self._reader, self._writer = socket.socketpair()
@@ -84,7 +84,8 @@ class SignalNotes:
 
     def drain(self) -> None:
         """Read what came; from any thread, and often enough that there is room for more."""
-        with suppress(OSError):  # nothing more is there
+        # With the lock, as a note that another thread has read and not kept yet would seem not to be there.
+        with self._lock, suppress(OSError):  # nothing more is there
             while self._reader is not None and (found := self._reader.recv(4096)):
                 self._numbers.update(found)
 
@@ -118,7 +119,7 @@ class SignalNotes:
         self._reader = self._writer = None
         self._is_handled = False
         self._numbers.clear()
-        self._opening = threading.RLock()  # a fork copies one that another thread holds
+        self._lock = threading.RLock()  # a fork copies one that another thread holds
 
 
 def _is_handled(number: signal.Signals) -> bool:
