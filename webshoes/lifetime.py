@@ -202,15 +202,15 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _at_exit() -> None:
-    is_ending = _is_ending()
-    if _running and (not is_ending or _threads()):
-        _say()
-    if is_ending:
-        if not _threads():
+    if _is_ending():
+        if _threads():
+            _say()
+        else:
             _stop_all()
         return
     told = 0
     try:
+        _say()
         told = wait(is_last=True)
     except SystemExit:  # a handler of the program raised it
         if _threads():
@@ -245,7 +245,9 @@ def _are_blocked() -> bool:
 
 
 def _say() -> None:
-    """Say on stderr that the program goes on."""
+    """Say on stderr that the program goes on, if a server runs."""
+    if not _running:
+        return
     urls = ', '.join(dict.fromkeys(server.url for server in list(_running.values())))
     with suppress(Exception):  # there is no stderr, or it is closed
         print(f'webshoes: the program goes on serving {urls} until Ctrl-C or SIGTERM', file=sys.stderr, flush=True)
